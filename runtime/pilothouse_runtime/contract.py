@@ -1,0 +1,83 @@
+"""What the operator and a runtime pod agree on: names, ports, paths and the words a pod dies with.
+
+Standard library only: this is the one module of the runtime that the operator imports, and the
+operator's image holds no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+HTTP_PORT: Final = 8080
+HTTP_PORT_NAME: Final = "http"
+
+# Environment of the serving container, set by the operator. Values are text; SIGNATURE is JSON:
+# {"inputs": [{"name", "datatype", "shape"}], "outputs": [...]}, shapes as in the Open Inference Protocol.
+ENV_PREFIX: Final = "PILOTHOUSE_"
+ENV_MODEL_NAME: Final = "PILOTHOUSE_MODEL_NAME"
+ENV_MODEL_URI: Final = "PILOTHOUSE_MODEL_URI"
+ENV_MODEL_VERSION: Final = "PILOTHOUSE_MODEL_VERSION"
+ENV_MODEL_DIGEST: Final = "PILOTHOUSE_MODEL_DIGEST"
+ENV_MODEL_FORMAT: Final = "PILOTHOUSE_MODEL_FORMAT"
+ENV_MODEL_SIGNATURE: Final = "PILOTHOUSE_MODEL_SIGNATURE"
+ENV_DEVICE: Final = "PILOTHOUSE_DEVICE"
+ENV_REVISION: Final = "PILOTHOUSE_REVISION"
+# Seconds after SIGTERM for which the server still takes requests while it already says "not ready",
+# so that endpoints can propagate, and the most it then waits for what is in flight.
+ENV_DRAIN_DELAY: Final = "PILOTHOUSE_DRAIN_DELAY_SECONDS"
+ENV_DRAIN_TIMEOUT: Final = "PILOTHOUSE_DRAIN_TIMEOUT_SECONDS"
+
+CACHE_DIR: Final = "/var/cache/pilothouse"
+PVC_MOUNT: Final = "/mnt/pvc"
+TERMINATION_LOG: Final = "/dev/termination-log"
+# The kubelet keeps this many bytes of a termination message (Kubernetes, "Determine the Reason for Pod Failure").
+TERMINATION_LOG_LIMIT: Final = 4096
+
+LIVE_PATH: Final = "/v2/health/live"
+READY_PATH: Final = "/v2/health/ready"
+METRICS_PATH: Final = "/metrics"
+
+
+class FailureReason(StrEnum):
+    """Why a runtime pod gave up; the same words appear in the ModelDeployment's status."""
+
+    MODEL_DOWNLOAD_FAILED = "ModelDownloadFailed"
+    DIGEST_MISMATCH = "DigestMismatch"
+    MODEL_LOAD_FAILED = "ModelLoadFailed"
+    INVALID_CONFIGURATION = "InvalidConfiguration"
+
+
+@dataclass(frozen=True)
+class LastWords:
+    """The termination message of a runtime container.
+
+    `permanent` says that the same pod started again must fail in the same way (a wrong digest, a
+    file that is no model, a 404), so that a rollout need not wait for its deadline.
+    """
+
+    reason: FailureReason
+    message: str
+    permanent: bool
+
+    def encode(self) -> str:
+        """Return the JSON text to write, shortened to what the kubelet keeps."""
+        message = self.message
+        while True:
+            text = json.dumps({"reason": self.reason, "message": message, "permanent": self.permanent})
+            excess = len(text.encode()) - TERMINATION_LOG_LIMIT
+            if excess <= 0:
+                return text
+            # ASCII JSON spends up to six bytes on a character, so cutting by bytes may take a few rounds.
+            message = message[: -max(excess // 6, 1) - 1] + "…"
+
+    @staticmethod
+    def decode(text: str) -> LastWords | None:
+        """Return the words in a termination message, or None where the text is somebody else's."""
+        try:
+            data = json.loads(text)
+            return LastWords(FailureReason(data["reason"]), str(data["message"]), bool(data["permanent"]))
+        except (ValueError, KeyError, TypeError):
+            return None
