@@ -33,7 +33,7 @@ if [ ! -e "$venv/.complete" ]; then
   if [ ! -e "$venv/.complete" ]; then
     rm -rf "$venv"
     "$python" -m venv "$venv"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps -r "$lock"
+    "$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-deps -r "$lock"
     touch "$venv/.complete"
   fi
 fi
