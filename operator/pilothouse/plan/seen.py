@@ -1,0 +1,70 @@
+"""What one look at the cluster shows of a ModelDeployment and everything that belongs to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+# Objects are kept as the API server sent them (camelCase, plain JSON).
+Json = dict[str, Any]
+
+
+class Key(NamedTuple):
+    """Which ModelDeployment: all that an event carries into the queue."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One consistent-enough reading of the cluster for one key.
+
+    Children are found by the model label, in the model's namespace, whoever owns them; `owned` says
+    which of them are this object's (and not those of an older object of the same name).
+    """
+
+    body: Json
+    deployments: tuple[Json, ...] = ()
+    services: tuple[Json, ...] = ()
+    revisions: tuple[Json, ...] = ()
+    pods: tuple[Json, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        return Key(self.body["metadata"]["namespace"], self.body["metadata"]["name"])
+
+    @property
+    def uid(self) -> str:
+        return str(self.body["metadata"]["uid"])
+
+    @property
+    def generation(self) -> int:
+        return int(self.body["metadata"]["generation"])
+
+    def owned(self, child: Json) -> bool:
+        """Whether this ModelDeployment is the controller of `child`."""
+        return controller_uid(child) == self.uid
+
+    def deployment(self, name: str) -> Json | None:
+        return self._own(self.deployments, name)
+
+    def service(self, name: str) -> Json | None:
+        return self._own(self.services, name)
+
+    def revision(self, name: str) -> Json | None:
+        return self._own(self.revisions, name)
+
+    def _own(self, children: tuple[Json, ...], name: str) -> Json | None:
+        return next((c for c in children if c["metadata"]["name"] == name and self.owned(c)), None)
+
+
+def controller_uid(child: Json) -> str | None:
+    """Return the uid of the owner that controls `child`, or None where nobody does."""
+    for owner in child["metadata"].get("ownerReferences", ()):
+        if owner.get("controller"):
+            return str(owner["uid"])
+    return None
