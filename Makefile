@@ -1,0 +1,47 @@
+# What a newcomer needs. `make` alone says what there is.
+SHELL := /bin/sh
+PY := .venv/bin/python
+export PYTHONPATH := operator:runtime:.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format unit integration e2e generate lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## make .venv (linked to a cache outside the checkout)
+	@sh dev/venv.sh
+
+demo: setup ## from nothing to a served, measured and replaced model (KEEP=1 leaves the cluster running)
+	@$(PY) -m dev.demo
+
+test: lint ## lint, types, architecture, then every test: unit, property, contract, integration, e2e
+	@$(PY) -m pytest tests/unit tests/property tests/contract tests/integration tests/e2e
+
+lint: setup ## ruff, mypy, import-linter, drift of generated files
+	@echo "==> ruff" && $(PY) -m ruff check --quiet . && $(PY) -m ruff format --quiet --check .
+	@echo "==> mypy" && $(PY) -m mypy --no-error-summary
+	@mkdir -p build; echo "==> import-linter"; $(PY) -c "from importlinter.cli import lint_imports_command as c; c()" >build/imports.log 2>&1 || { cat build/imports.log; exit 1; }
+	@echo "==> generated files" && $(PY) -m pilothouse.api.crd --check
+
+format: setup ## format the code and mend what ruff can mend
+	@$(PY) -m ruff format --quiet . && $(PY) -m ruff check --fix .
+
+unit: setup ## the tests that need no cluster
+	@$(PY) -m pytest tests/unit tests/property tests/contract
+
+integration: setup ## the tests against a real API server
+	@$(PY) -m pytest tests/integration
+
+e2e: setup ## the tests on a real node
+	@$(PY) -m pytest tests/e2e
+
+generate: setup ## write the CRDs from the models
+	@$(PY) -m pilothouse.api.crd --write
+
+lock: setup ## pin the newest versions that pyproject.toml allows
+	@sh dev/lock.sh
+
+clean: setup ## stop the embedded cluster and remove what was built in the checkout
+	@$(PY) -m dev.cluster down
+	@rm -rf build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache .venv

@@ -1,0 +1,15 @@
+#!/bin/sh
+# Writes requirements/*.txt from pyproject.toml.
+set -eu
+cd "$(dirname "$0")/.."
+compile() {
+  out=requirements/$1.txt
+  shift
+  .venv/bin/python -m piptools compile --quiet --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links \
+    --no-emit-options --output-file "$out" "$@" pyproject.toml
+  # A local version (torch's +cpu) is known to one index only.
+  sed -i 's/+cpu//' "$out"
+}
+compile operator --extra operator
+compile runtime --extra runtime
+compile dev --extra operator --extra runtime --extra dev

@@ -1,0 +1,154 @@
+"""The pod that serves one revision."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from pilothouse.api import names
+from pilothouse.api.spec import Model, ModelDeploymentSpec, Runtime
+from pilothouse.plan.seen import Json
+from pilothouse_runtime import contract
+
+CONTAINER = "model"
+_DRAIN_DELAY_SECONDS = 5
+# Between the runtime's own end of draining and the kubelet's SIGKILL, so that the last answer is written.
+_DRAIN_MARGIN_SECONDS = 2
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What this release of the operator fills in where the spec is silent."""
+
+    runtime_image: str
+
+
+def pod_template(name: str, revision: str, spec: ModelDeploymentSpec, defaults: Defaults) -> Json:
+    """Render the pod template of a revision.
+
+    Args:
+        name: the ModelDeployment's name, which is also the model's name in the inference protocol.
+        revision: the revision's name.
+        spec: only `spec.model` and `spec.runtime` are looked at.
+        defaults: what to use where the spec names nothing.
+    """
+    runtime = spec.runtime
+    pod: Json = {
+        "automountServiceAccountToken": False,
+        # One environment variable for each Service of the namespace would make a pod's environment depend on them.
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": runtime.termination_grace_period_seconds,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [_container(name, revision, spec, defaults)],
+        "volumes": _volumes(spec.model),
+    }
+    optional: Json = {
+        "nodeSelector": runtime.node_selector,
+        "tolerations": [t.model_dump(by_alias=True, exclude_none=True) for t in runtime.tolerations],
+        "affinity": runtime.affinity,
+        "serviceAccountName": runtime.service_account_name,
+        "imagePullSecrets": [s.model_dump(by_alias=True, exclude_none=True) for s in runtime.image_pull_secrets],
+    }
+    pod |= {field: value for field, value in optional.items() if value}
+    metadata: Json = {"labels": {**runtime.pod_labels, **names.child_labels(name, revision)}}
+    if runtime.pod_annotations:
+        metadata["annotations"] = dict(runtime.pod_annotations)
+    return {"metadata": metadata, "spec": pod}
+
+
+def _container(name: str, revision: str, spec: ModelDeploymentSpec, defaults: Defaults) -> Json:
+    runtime = spec.runtime
+    port = contract.HTTP_PORT_NAME
+    container: Json = {
+        "name": CONTAINER,
+        "image": runtime.image or defaults.runtime_image,
+        "ports": [{"name": port, "containerPort": contract.HTTP_PORT, "protocol": "TCP"}],
+        "env": _environment(name, revision, spec),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        # The server answers from its first second, long before the model is loaded.
+        "startupProbe": _probe(contract.LIVE_PATH, period=1, failures=120),
+        "livenessProbe": _probe(contract.LIVE_PATH, period=10, failures=3, timeout=5),
+        "readinessProbe": _probe(contract.READY_PATH, period=2, failures=3, timeout=5),
+        # Where a process dies without last words (killed, a broken image), its last log lines are the next best.
+        "terminationMessagePath": contract.TERMINATION_LOG,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": _mounts(spec.model),
+    }
+    resources = runtime.resources.model_dump(by_alias=True, exclude_defaults=True)
+    if resources:
+        container["resources"] = resources
+    return container
+
+
+def _probe(path: str, *, period: int, failures: int, timeout: int = 1) -> Json:
+    return {
+        "httpGet": {"path": path, "port": contract.HTTP_PORT_NAME},
+        "periodSeconds": period,
+        "failureThreshold": failures,
+        "timeoutSeconds": timeout,
+    }
+
+
+def _environment(name: str, revision: str, spec: ModelDeploymentSpec) -> list[Json]:
+    """Ours first: a user's variable may refer to them as $(NAME), and cannot replace them (the prefix is reserved)."""
+    model, runtime = spec.model, spec.runtime
+    values = {
+        contract.ENV_MODEL_NAME: name,
+        contract.ENV_REVISION: revision,
+        contract.ENV_MODEL_URI: model.uri,
+        contract.ENV_MODEL_VERSION: model.version,
+        contract.ENV_MODEL_DIGEST: model.digest,
+        contract.ENV_MODEL_FORMAT: model.format,
+        contract.ENV_MODEL_SIGNATURE: _signature(model),
+        contract.ENV_DEVICE: runtime.device,
+        **_drain(runtime),
+    }
+    ours = [{"name": key, "value": str(value)} for key, value in values.items() if value]
+    return ours + [item.model_dump(by_alias=True, exclude_none=True) for item in runtime.env]
+
+
+def _signature(model: Model) -> str:
+    if not model.inputs and not model.outputs:
+        return ""
+    signature = {
+        "inputs": [t.model_dump(by_alias=True, mode="json") for t in model.inputs],
+        "outputs": [t.model_dump(by_alias=True, mode="json") for t in model.outputs],
+    }
+    return json.dumps(signature, separators=(",", ":"))
+
+
+def _drain(runtime: Runtime) -> dict[str, str]:
+    grace = runtime.termination_grace_period_seconds
+    delay = min(_DRAIN_DELAY_SECONDS, grace // 2)
+    return {
+        contract.ENV_DRAIN_DELAY: str(delay),
+        contract.ENV_DRAIN_TIMEOUT: str(max(grace - delay - _DRAIN_MARGIN_SECONDS, 1)),
+    }
+
+
+def _volumes(model: Model) -> list[Json]:
+    volumes: list[Json] = [{"name": "tmp", "emptyDir": {}}, {"name": "cache", "emptyDir": {}}]
+    claim = _claim(model)
+    if claim:
+        volumes.append({"name": "model", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
+    return volumes
+
+
+def _mounts(model: Model) -> list[Json]:
+    mounts: list[Json] = [
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own emptyDir, shared with nobody
+        {"name": "cache", "mountPath": contract.CACHE_DIR},
+    ]
+    if _claim(model):
+        mounts.append({"name": "model", "mountPath": contract.PVC_MOUNT, "readOnly": True})
+    return mounts
+
+
+def _claim(model: Model) -> str | None:
+    parts = urlsplit(model.uri)
+    return parts.netloc if parts.scheme == "pvc" else None
