@@ -1,0 +1,299 @@
+"""An API server in memory: as much of Kubernetes as the loop's ports touch, for tests that need no cluster.
+
+It fulfils `Reader`, `Applier`, `StatusWriter` and `Recorder`, and keeps to the same contract suite as the real
+adapters. What controllers and nodes do is played by `tests.support.played_nodes`. Nothing happens by itself:
+time and failures are the test's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+
+from pilothouse.api import names
+from pilothouse.control.errors import BlockedError, ConflictError, GoneError, PilothouseError, TransientError
+from pilothouse.plan.actions import Action, Apply, Delete, Notice
+from pilothouse.plan.seen import Json, Key, Seen, controller_uid
+from tests.support.memory_merge import defaulted, merged, timestamp
+
+_MANAGER = "pilothouse"
+_STATUS_MANAGER = "pilothouse-status"
+# Of these the API server counts the changes of anything but metadata and status.
+_WITH_GENERATION = frozenset({names.KIND, "Deployment"})
+_IMMUTABLE = {"Deployment": ("spec", "selector"), "ControllerRevision": ("data",)}
+
+
+class Ref(NamedTuple):
+    """Which object."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong with one call of a port: its request never arrives, or its answer never comes back."""
+
+    error: PilothouseError
+    lost: Literal["request", "answer"] = "request"
+
+
+class MemoryCluster:
+    """Objects, and how the API server changes them.
+
+    Attributes:
+        objects: what exists now; read it freely, change it through the methods.
+        calls: how many port calls there were; `faults` are looked up by this number, which counts from 1.
+        writes: requests by kind (apply, delete, status, event), whether or not they changed anything.
+        changes: requests by kind that did change something.
+        notices: the Events recorded, as (key, notice).
+    """
+
+    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self.now = now
+        self.objects: dict[Ref, Json] = {}
+        self.faults: dict[int, Fault] = {}
+        self.calls = 0
+        self.writes: Counter[str] = Counter()
+        self.changes: Counter[str] = Counter()
+        self.notices: list[tuple[Key, Notice]] = []
+        self.terminating: set[str] = set()
+        self._applied: dict[tuple[Ref, str], Json] = {}
+        self._version = 0
+        self._uids = 0
+
+    # What a user, or another controller, does.
+
+    def create(self, manifest: Json) -> Json:
+        """Create an object as `kubectl create` would and return it.
+
+        Raises:
+            ConflictError: the name is in use.
+            GoneError: the namespace is being deleted.
+        """
+        ref = _ref(manifest)
+        if ref in self.objects:
+            raise ConflictError(f"{ref} exists already")
+        self._refuse_in_terminating(ref.namespace)
+        body = copy.deepcopy(manifest)
+        body.pop("status", None)
+        self._uids += 1
+        body["metadata"] |= {
+            "uid": f"00000000-0000-0000-0000-{self._uids:012d}",
+            "creationTimestamp": timestamp(self.now()),
+        }
+        if ref.kind in _WITH_GENERATION:
+            body["metadata"]["generation"] = 1
+        self._store(ref, defaulted(body, self._uids))
+        return self._read(ref)
+
+    def edit(self, ref: Ref, change: Callable[[Json], None]) -> Json:
+        """Let `change` edit an object in place, its status excepted, as `kubectl edit` would; return it."""
+        body = self._read(ref)
+        status = body.pop("status", None)
+        change(body)
+        if status is not None:
+            body["status"] = status
+        self._replace(ref, body)
+        return self._read(ref)
+
+    def set_status(self, ref: Ref, status: Json) -> None:
+        """Replace an object's status, as the controller of that kind would."""
+        self._replace(ref, self._read(ref) | {"status": copy.deepcopy(status)})
+
+    def delete(self, ref: Ref, *, foreground: bool = False) -> None:
+        """Delete an object: at once, or in the foreground, where it stays for as long as it has children."""
+        if ref not in self.objects:
+            return
+        body = self._read(ref)
+        if foreground and any(self.children(body["metadata"]["uid"])):
+            body["metadata"].setdefault("deletionTimestamp", timestamp(self.now()))
+            body["metadata"]["finalizers"] = ["foregroundDeletion"]
+            self._replace(ref, body)
+        else:
+            self._remove(ref)
+
+    def collect_garbage(self) -> None:
+        """Remove what has an owner that is gone, as the garbage collector does in its own time."""
+        changed = True
+        while changed:
+            changed = False
+            uids = {body["metadata"]["uid"] for body in self.objects.values()}
+            for ref, body in list(self.objects.items()):
+                owner = controller_uid(body)
+                waiting = "foregroundDeletion" in body["metadata"].get("finalizers", ())
+                childless = not any(self.children(body["metadata"]["uid"]))
+                orphan = owner is not None and (owner not in uids or self._dies_in_foreground(owner))
+                if orphan or (waiting and childless):
+                    self._remove(ref)
+                    changed = True
+
+    def get(self, ref: Ref) -> Json | None:
+        """Return a copy of an object, or None where there is none."""
+        return self._read(ref) if ref in self.objects else None
+
+    def select(self, kind: str, namespace: str, labels: dict[str, str]) -> tuple[Json, ...]:
+        """Return copies of the objects that carry these labels, sorted by name."""
+        found = (
+            body
+            for ref, body in self.objects.items()
+            if (ref.kind, ref.namespace) == (kind, namespace)
+            and labels.items() <= body["metadata"].get("labels", {}).items()
+        )
+        return tuple(copy.deepcopy(sorted(found, key=lambda body: str(body["metadata"]["name"]))))
+
+    def children(self, uid: str) -> Iterator[Ref]:
+        """Yield what the object with this uid controls."""
+        return (ref for ref, body in list(self.objects.items()) if controller_uid(body) == uid)
+
+    # The ports.
+
+    async def observe(self, key: Key) -> Seen | None:
+        """See `Reader`."""
+        fault = await self._call()
+        ref = Ref(names.KIND, key.namespace, key.name)
+        seen = None
+        if ref in self.objects:
+            labels = names.model_selector(key.name)
+            seen = Seen(
+                self._read(ref),
+                deployments=self.select("Deployment", key.namespace, labels),
+                services=self.select("Service", key.namespace, labels),
+                revisions=self.select("ControllerRevision", key.namespace, labels),
+                pods=self.select("Pod", key.namespace, labels),
+            )
+        _answer(fault)
+        return seen
+
+    async def execute(self, action: Action) -> None:
+        """See `Applier`."""
+        fault = await self._call()
+        match action:
+            case Apply():
+                self.writes["apply"] += 1
+                self.changes["apply"] += self._apply(action)
+            case Delete():
+                self.writes["delete"] += 1
+                ref = Ref(action.kind, action.namespace, action.name)
+                live = self.objects.get(ref)
+                if live is not None and live["metadata"]["uid"] == action.uid:
+                    self._remove(ref)
+                    self.changes["delete"] += 1
+        _answer(fault)
+
+    async def write(self, body: Json, status: Json) -> None:
+        """See `StatusWriter`."""
+        fault = await self._call()
+        self.writes["status"] += 1
+        ref = _ref(body)
+        live = self.objects.get(ref)
+        if live is None or live["metadata"]["uid"] != body["metadata"]["uid"]:
+            raise GoneError(f"{ref} is not the object that was looked at any more")
+        self.changes["status"] += self._server_side_apply(ref, {"status": status}, _STATUS_MANAGER)
+        _answer(fault)
+
+    async def emit(self, body: Json, notice: Notice) -> None:
+        """See `Recorder`."""
+        self.writes["event"] += 1
+        meta = body["metadata"]
+        if meta["namespace"] not in self.terminating:
+            self.changes["event"] += 1
+            self.notices.append((Key(meta["namespace"], meta["name"]), notice))
+
+    # The server.
+
+    def _apply(self, action: Apply) -> bool:
+        manifest = action.manifest
+        ref = _ref(manifest)
+        live = self.objects.get(ref)
+        if live is None:
+            self.create(manifest)
+            self._applied[ref, _MANAGER] = copy.deepcopy(manifest)
+            return True
+        if action.new and controller_uid(live) != controller_uid(manifest):
+            self._refuse_name(ref, live, manifest)
+        path = _IMMUTABLE.get(ref.kind, ())
+        if path and _at(live, path) != _at(manifest, path):
+            raise BlockedError("InvalidSpec", f"{ref.kind} {ref.name}: {'.'.join(path)}: field is immutable")
+        return self._server_side_apply(ref, manifest, _MANAGER)
+
+    def _refuse_name(self, ref: Ref, live: Json, manifest: Json) -> None:
+        mine = manifest["metadata"]["ownerReferences"][0]
+        for owner in live["metadata"].get("ownerReferences", ()):
+            if owner.get("controller") and (owner["kind"], owner["name"]) == (mine["kind"], mine["name"]):
+                raise TransientError(f"{ref.kind} {ref.name} of an older {mine['name']} is being collected")
+        if "deletionTimestamp" in live["metadata"]:
+            raise TransientError(f"{ref.kind} {ref.name} is being deleted")
+        raise BlockedError("NameTaken", f"{ref.kind} {ref.name} belongs to somebody else")
+
+    def _server_side_apply(self, ref: Ref, manifest: Json, manager: str) -> bool:
+        before = self._applied.get((ref, manager), {})
+        body = defaulted(merged(self._read(ref), before, manifest), self._uids)
+        self._applied[ref, manager] = copy.deepcopy(manifest)
+        return self._replace(ref, body)
+
+    def _replace(self, ref: Ref, body: Json) -> bool:
+        old = self.objects[ref]
+        if body == old:
+            return False
+        if ref.kind in _WITH_GENERATION and _without_metadata(body) != _without_metadata(old):
+            body["metadata"]["generation"] = old["metadata"]["generation"] + 1
+        self._store(ref, body)
+        return True
+
+    def _store(self, ref: Ref, body: Json) -> None:
+        self._version += 1
+        body["metadata"]["resourceVersion"] = str(self._version)
+        self.objects[ref] = body
+
+    def _remove(self, ref: Ref) -> None:
+        del self.objects[ref]
+        self._version += 1
+        for owned in [key for key in self._applied if key[0] == ref]:
+            del self._applied[owned]
+
+    def _read(self, ref: Ref) -> Json:
+        return copy.deepcopy(self.objects[ref])
+
+    def _dies_in_foreground(self, uid: str) -> bool:
+        return any(
+            body["metadata"]["uid"] == uid and "foregroundDeletion" in body["metadata"].get("finalizers", ())
+            for body in self.objects.values()
+        )
+
+    def _refuse_in_terminating(self, namespace: str) -> None:
+        if namespace in self.terminating:
+            raise GoneError(f"namespace {namespace} is being deleted")
+
+    async def _call(self) -> Fault | None:
+        self.calls += 1
+        fault = self.faults.get(self.calls)
+        await asyncio.sleep(0)
+        if fault is not None and fault.lost == "request":
+            raise fault.error
+        return fault
+
+
+def _answer(fault: Fault | None) -> None:
+    if fault is not None:
+        raise fault.error
+
+
+def _ref(manifest: Json) -> Ref:
+    return Ref(manifest["kind"], manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+
+
+def _at(body: Json, path: tuple[str, ...]) -> Any:
+    for field in path:
+        body = body[field]
+    return body
+
+
+def _without_metadata(body: Json) -> Json:
+    return {field: value for field, value in body.items() if field not in ("metadata", "status")}
