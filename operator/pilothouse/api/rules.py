@@ -1,0 +1,61 @@
+"""Rules that a type, a pattern or a bound cannot say, each defined once for the CRD (CEL) and the operator (Python)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule about an object of the spec.
+
+    Attributes:
+        field: the field of the object to blame, in YAML's spelling.
+        message: what is wrong and what to do; begins where the field's name ends.
+        holds: whether the object (a model that is valid otherwise) keeps the rule.
+        cel: the same in the Common Expression Language, `self` being the object. None where the API server
+            already sees to it by other means or CEL cannot say it on every Kubernetes from 1.25 on.
+    """
+
+    field: str
+    message: str
+    holds: Callable[[Any], bool]
+    cel: str | None
+
+    @property
+    def text(self) -> str:
+        """The message with the field's name before it."""
+        return f"{self.field} {self.message}"
+
+
+class SpecModel(BaseModel):
+    """An object of the spec: camelCase outside, nothing unknown, nothing converted, never changed.
+
+    Subclasses put their rules into `rules`. Building a model does not check them: `violations` does, so that
+    all that is wrong can be told at once.
+    """
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True, strict=True)
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+
+def violations(model: SpecModel, path: str) -> Iterator[tuple[str, Rule]]:
+    """Yield the path of the field to blame and the rule, for each rule that `model` or an object in it breaks."""
+    for rule in model.rules:
+        if not rule.holds(model):
+            yield f"{path}.{rule.field}", rule
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        where = f"{path}.{field.alias}"
+        if isinstance(value, SpecModel):
+            yield from violations(value, where)
+        elif isinstance(value, tuple):
+            for index, item in enumerate(value):
+                if isinstance(item, SpecModel):
+                    yield from violations(item, f"{where}[{index}]")

@@ -1,0 +1,307 @@
+"""The spec of a ModelDeployment, v1alpha1.
+
+Defaults are part of the API and of every revision's hash (see `pilothouse.api.revision`): a field may be added
+with a default, but a default is never changed.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from pilothouse.api.durations import Duration, seconds
+from pilothouse.api.pods import (
+    SUBDOMAIN_PATTERN,
+    Affinity,
+    Annotations,
+    EnvVar,
+    Labels,
+    LocalObjectReference,
+    ResourceRequirements,
+    Toleration,
+    keys_rule,
+)
+from pilothouse.api.rules import Rule, SpecModel
+
+SCHEMES: Final = ("file", "http", "https", "pvc")
+URI_PATTERN: Final = rf"^({'|'.join(SCHEMES)})://\S+$"
+DIGEST_PATTERN: Final = "^sha256:[0-9a-f]{64}$"
+IMAGE_PATTERN: Final = r"^\S*$"
+MAX_DURATION: Final = "24h"
+
+_FILE = "^file:///[^/]"
+_HTTP = "^https?://[^/?#]+/[^/?#]"
+_CREDENTIALS = "^https?://[^/?#]*@"
+_PVC = "^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[^/]"
+_UPWARDS = r"^(file|pvc)://.*/\.\.(/|$)"
+_ACCELERATORS = "^(nvidia|amd)\\.com/"
+_WHOLE_NUMBER = "^[1-9][0-9]*$"
+
+
+class Format(StrEnum):
+    """How a model file is written."""
+
+    AUTO = "auto"
+    TORCHSCRIPT = "torchscript"
+    EXPORTED = "exported"
+
+
+class Datatype(StrEnum):
+    """Tensor datatypes of the Open Inference Protocol v2 that a PyTorch tensor can have."""
+
+    BOOL = "BOOL"
+    UINT8 = "UINT8"
+    UINT16 = "UINT16"
+    UINT32 = "UINT32"
+    UINT64 = "UINT64"
+    INT8 = "INT8"
+    INT16 = "INT16"
+    INT32 = "INT32"
+    INT64 = "INT64"
+    FP16 = "FP16"
+    BF16 = "BF16"
+    FP32 = "FP32"
+    FP64 = "FP64"
+
+
+class Device(StrEnum):
+    """Where a model runs."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Strategy(StrEnum):
+    """How a new revision takes over."""
+
+    ROLLING_UPDATE = "RollingUpdate"
+
+
+def _cel(pattern: str) -> str:
+    """Write a pattern as a CEL string literal."""
+    return "r'" + pattern + "'"
+
+
+def _unique_names(field: str) -> Rule:
+    return Rule(
+        field,
+        "names a tensor twice; names must be unique",
+        lambda self: len({t.name for t in getattr(self, field)}) == len(getattr(self, field)),
+        f"!has(self.{field}) || self.{field}.all(a, self.{field}.exists_one(b, b.name == a.name))",
+    )
+
+
+class Tensor(SpecModel):
+    """One input or output of a model."""
+
+    name: str = Field(min_length=1, max_length=63, description="Name of the tensor in requests and answers.")
+    datatype: Datatype = Field(description="Datatype, as the Open Inference Protocol writes it.")
+    shape: tuple[Annotated[int, Field(ge=-1, le=2**31 - 1)], ...] = Field(
+        max_length=16,
+        description="Size of each dimension; -1 for one that is free, as the batch is. Such as [-1, 64].",
+    )
+
+    rules = (
+        Rule(
+            "shape",
+            "has a dimension of size 0; each is -1 (free) or at least 1",
+            lambda self: 0 not in self.shape,
+            "self.shape.all(d, d != 0)",
+        ),
+    )
+
+
+class Model(SpecModel):
+    """Which model is served."""
+
+    uri: str = Field(
+        pattern=URI_PATTERN,
+        max_length=4096,
+        description="Where the model file is: file:///path in the runtime image, http(s)://host/path, "
+        "or pvc://claim/path on a PersistentVolumeClaim of the same namespace.",
+    )
+    version: str = Field(
+        default="",
+        max_length=63,
+        description="What people call this version; shown by kubectl and reported by the server. Not an identity.",
+    )
+    digest: str | None = Field(
+        default=None,
+        pattern=DIGEST_PATTERN,
+        description="sha256:<64 lower case hex digits> of the file; checked before the model is loaded.",
+    )
+    format: Format = Field(
+        default=Format.AUTO,
+        description="How the file is written: torchscript (.pt), exported (torch.export, .pt2), or auto to tell by content.",
+    )
+    inputs: tuple[Tensor, ...] = Field(
+        default=(),
+        max_length=32,
+        description="Inputs, in the model's order, for a file that does not describe them.",
+    )
+    outputs: tuple[Tensor, ...] = Field(
+        default=(),
+        max_length=32,
+        description="Outputs, in the model's order, for a file that does not describe them.",
+    )
+
+    rules = (
+        Rule(
+            "uri",
+            "must be an absolute path in the runtime image, as in file:///models/digits.pt",
+            lambda self: not self.uri.startswith("file://") or bool(re.search(_FILE, self.uri)),
+            f"!self.uri.startsWith('file://') || self.uri.matches({_cel(_FILE)})",
+        ),
+        Rule(
+            "uri",
+            "must name a host and a file, as in https://models.example.com/digits.pt",
+            lambda self: not self.uri.startswith("http") or bool(re.search(_HTTP, self.uri)),
+            f"!self.uri.startsWith('http') || self.uri.matches({_cel(_HTTP)})",
+        ),
+        Rule(
+            "uri",
+            "must not hold a user or password; everybody who may read this object would see them",
+            lambda self: not re.search(_CREDENTIALS, self.uri),
+            f"!self.uri.matches({_cel(_CREDENTIALS)})",
+        ),
+        Rule(
+            "uri",
+            "must name a claim and a path on it, as in pvc://models/digits/2.pt",
+            lambda self: not self.uri.startswith("pvc://") or bool(re.search(_PVC, self.uri)),
+            f"!self.uri.startsWith('pvc://') || self.uri.matches({_cel(_PVC)})",
+        ),
+        Rule(
+            "uri",
+            'must not go upwards with ".."; write the path out',
+            lambda self: not re.search(_UPWARDS, self.uri),
+            f"!self.uri.matches({_cel(_UPWARDS)})",
+        ),
+        _unique_names("inputs"),
+        _unique_names("outputs"),
+    )
+
+
+def _has_accelerator(runtime: Runtime) -> bool:
+    limits = runtime.resources.limits.items()
+    return any(re.search(_ACCELERATORS, key) and re.search(_WHOLE_NUMBER, value) for key, value in limits)
+
+
+class Runtime(SpecModel):
+    """What the model runs in."""
+
+    image: str = Field(
+        default="",
+        pattern=IMAGE_PATTERN,
+        max_length=512,
+        description="Runtime image. Default: the one of the operator's release, at the time the revision is made.",
+    )
+    device: Device = Field(
+        default=Device.AUTO,
+        description="auto takes a GPU where the pod has one; cuda needs one among resources.limits.",
+    )
+    resources: ResourceRequirements = Field(
+        default_factory=ResourceRequirements, description="What each pod asks of its node."
+    )
+    env: tuple[EnvVar, ...] = Field(
+        default=(),
+        max_length=64,
+        description="Environment variables of the serving container.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    node_selector: Labels = Field(default_factory=dict, description="Labels that a node must have.")
+    tolerations: tuple[Toleration, ...] = Field(
+        default=(), max_length=32, description="Taints that the pods put up with."
+    )
+    affinity: Affinity = Field(
+        default_factory=dict,
+        description="Affinity of the pods to nodes and to other pods, as in a pod's spec.",
+    )
+    service_account_name: str = Field(
+        default="",
+        pattern=f"^$|{SUBDOMAIN_PATTERN}",
+        max_length=253,
+        description="ServiceAccount of the pods. Its token is not mounted. Default: the namespace's default.",
+    )
+    image_pull_secrets: tuple[LocalObjectReference, ...] = Field(
+        default=(), max_length=16, description="Secrets of the same namespace with which to pull the image."
+    )
+    pod_annotations: Annotations = Field(default_factory=dict, description="Annotations to put on the pods.")
+    pod_labels: Labels = Field(default_factory=dict, description="Labels to put on the pods.")
+    termination_grace_period_seconds: int = Field(
+        default=30,
+        ge=10,
+        le=86400,
+        description="How long a pod that is told to stop may take to finish the requests it has.",
+    )
+
+    rules = (
+        Rule(
+            "device",
+            'is cuda, but no GPU is asked for; add one to resources.limits, as in "nvidia.com/gpu: 1"',
+            lambda self: self.device is not Device.CUDA or _has_accelerator(self),
+            "self.device != 'cuda' || has(self.resources.limits) && self.resources.limits.exists(k, "
+            f"k.matches({_cel(_ACCELERATORS)}) && string(self.resources.limits[k]).matches({_cel(_WHOLE_NUMBER)}))",
+        ),
+        Rule(
+            "env",
+            "names a variable twice; names must be unique",
+            lambda self: len({e.name for e in self.env}) == len(self.env),
+            # The API server sees to it, on every version: the list is a map by name.
+            None,
+        ),
+        *keys_rule("nodeSelector", "node_selector", reserved=False),
+        *keys_rule("podAnnotations", "pod_annotations", reserved=True),
+        *keys_rule("podLabels", "pod_labels", reserved=True),
+    )
+
+
+class Rollout(SpecModel):
+    """How a new revision takes over from the one that serves."""
+
+    strategy: Strategy = Field(
+        default=Strategy.ROLLING_UPDATE,
+        description="RollingUpdate: the new revision comes up to full size, takes all requests, then the old one goes.",
+    )
+    progress_deadline: Duration = Field(
+        default="10m", description="How long a new revision may take until it is ready; then it has failed."
+    )
+    scale_down_delay: Duration = Field(
+        default="30s",
+        description="How long the pods of a replaced revision stay, so that its connections can end.",
+    )
+    revision_history_limit: int = Field(
+        default=5, ge=0, le=100, description="How many revisions that no longer serve are remembered."
+    )
+
+    rules = (
+        Rule(
+            "progressDeadline",
+            f"must be between 1s and {MAX_DURATION}",
+            lambda self: 1 <= seconds(self.progress_deadline) <= seconds(MAX_DURATION),
+            "duration(self.progressDeadline) >= duration('1s') && "
+            f"duration(self.progressDeadline) <= duration('{MAX_DURATION}')",
+        ),
+        Rule(
+            "scaleDownDelay",
+            f"must be at most {MAX_DURATION}",
+            lambda self: seconds(self.scale_down_delay) <= seconds(MAX_DURATION),
+            f"duration(self.scaleDownDelay) <= duration('{MAX_DURATION}')",
+        ),
+    )
+
+
+class ModelDeploymentSpec(SpecModel):
+    """What a user asks for. `model` and `runtime` make a revision; the rest never does."""
+
+    model: Model = Field(description="Which model is served. A change makes a new revision.")
+    runtime: Runtime = Field(
+        default_factory=Runtime, description="What the model runs in. A change makes a new revision."
+    )
+    replicas: int = Field(default=1, ge=0, le=1000, description="How many pods serve the model.")
+    rollout: Rollout = Field(
+        default_factory=Rollout, description="How a new revision takes over from the one that serves."
+    )
