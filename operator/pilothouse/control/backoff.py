@@ -22,7 +22,7 @@ class Backoff(Generic[K]):
         """Count one more failure of `key` and return the seconds to wait."""
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
-        ceiling = min(self._first * 2 ** min(count, 30), self._most)
+        ceiling = min(self._first * 2.0 ** min(count, 30), self._most)
         return ceiling * self._rng.uniform(0.5, 1.0)
 
     def reset(self, key: K) -> None:

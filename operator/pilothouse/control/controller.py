@@ -68,7 +68,9 @@ class Controller:
         try:
             result = await self._reconciler.reconcile(key)
         except Exception:
-            log.exception("a pass failed in a way that nobody foresaw; this is a bug in Pilothouse, please report it")
+            log.exception(
+                "a pass failed in a way that nobody foresaw; this is a bug in Pilothouse, please report it"
+            )
             result = Result("error", failed=True)
             self._telemetry.reconciled("error", 0.0)
         finally:

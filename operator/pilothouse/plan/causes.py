@@ -17,7 +17,9 @@ from pilothouse_runtime.contract import LastWords
 # So many restarts show that starting once more will not help. The kubelet waits 10 s, 20 s, 40 s ... between them,
 # so this is about half a minute: long enough for a hiccup, short against any deadline.
 _HOPELESS_RESTARTS = 3
-_IMAGE_WAITS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"})
+_IMAGE_WAITS = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
+)
 _CONFIG_WAITS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _MESSAGE_LIMIT = 700
 
@@ -56,7 +58,9 @@ def diagnose(pods: Iterable[Json], deployment: Json | None) -> Diagnosis | None:
     found.update(_deployment_causes(deployment))
     if not found:
         return None
-    ranked = sorted(found.items(), key=lambda item: (not item[0].final, -item[1], item[0].reason, item[0].message))
+    ranked = sorted(
+        found.items(), key=lambda item: (not item[0].final, -item[1], item[0].reason, item[0].message)
+    )
     worst = ranked[0][0]
     parts = [_share(cause, count, len(pods)) for cause, count in ranked]
     return Diagnosis(worst.reason, shorten("; ".join(parts)), worst.final, worst.vague)
@@ -108,7 +112,9 @@ def _container_cause(container: Json) -> Cause | None:
             vague=vague,
         )
     if reason in _CONFIG_WAITS:
-        return Cause(Reason.CRASH_LOOPING, f"the container cannot be started ({reason}): {waiting.get('message', '')}")
+        return Cause(
+            Reason.CRASH_LOOPING, f"the container cannot be started ({reason}): {waiting.get('message', '')}"
+        )
     ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
     if not ended or ended.get("exitCode") == 0:
         return None
@@ -123,7 +129,8 @@ def _death(ended: Json, restarts: int) -> Cause:
     hopeless = restarts >= _HOPELESS_RESTARTS
     if ended.get("reason") == "OOMKilled":
         message = (
-            "killed for using more memory than its limit; raise spec.runtime.resources.limits.memory or serve a smaller model"
+            "killed for using more memory than its limit; "
+            "raise spec.runtime.resources.limits.memory or serve a smaller model"
         )
         return Cause(Reason.OUT_OF_MEMORY, message, final=hopeless)
     last = f": {text.splitlines()[-1]}" if text else ""
@@ -139,7 +146,9 @@ def _deployment_causes(deployment: Json | None) -> Iterator[Cause]:
     message = str(condition.get("message", ""))
     if "exceeded quota" in message:
         # The server's text begins with the name of the one pod it refused, which differs each time.
-        yield Cause(Reason.QUOTA_EXCEEDED, "pods cannot be created: " + message[message.index("exceeded quota") :])
+        yield Cause(
+            Reason.QUOTA_EXCEEDED, "pods cannot be created: " + message[message.index("exceeded quota") :]
+        )
     else:
         yield Cause(Reason.PODS_REFUSED, f"pods cannot be created: {message}")
 

@@ -25,7 +25,7 @@ SERVICE_PORT = 80
 
 @dataclass(frozen=True)
 class Wanted:
-    """What should exist: manifests in the order in which they are to be written, and (kind, name) of all that may stay."""
+    """What should exist: manifests in the order to write them in, and (kind, name) of all that may stay."""
 
     manifests: tuple[Json, ...]
     kept: frozenset[tuple[str, str]]
@@ -142,7 +142,14 @@ def _service(owner: Json, name: str, revision: str) -> Json:
         "metadata": child_metadata(owner, name, revision if name == revision else None),
         "spec": {
             "selector": names.pod_selector(model, revision),
-            "ports": [{"name": HTTP_PORT_NAME, "port": SERVICE_PORT, "targetPort": HTTP_PORT_NAME, "protocol": "TCP"}],
+            "ports": [
+                {
+                    "name": HTTP_PORT_NAME,
+                    "port": SERVICE_PORT,
+                    "targetPort": HTTP_PORT_NAME,
+                    "protocol": "TCP",
+                }
+            ],
         },
     }
 
@@ -155,4 +162,3 @@ def switched(seen: Seen, revision: str | None) -> bool:
         and revision is not None
         and service["spec"].get("selector") == names.pod_selector(seen.key.name, revision)
     )
-

@@ -7,7 +7,9 @@ from datetime import datetime
 
 from pilothouse.api.conditions import Phase, Reason, RevisionState
 from pilothouse.api.durations import seconds
-from pilothouse.api.spec import InvalidSpec, ModelDeploymentSpec, parse
+from pilothouse.api.parse import parse
+from pilothouse.api.problems import InvalidSpec
+from pilothouse.api.spec import ModelDeploymentSpec
 from pilothouse.plan import children, rollout
 from pilothouse.plan.actions import Action, Notice
 from pilothouse.plan.seen import Json, Seen
@@ -63,7 +65,7 @@ def blocked(seen: Seen, problem: Problem) -> tuple[Notice, ...]:
 
 
 def _news(status: Json, problem: Problem) -> list[Notice]:
-    ready = next((c for c in status.get("conditions", ()) if c["type"] == "Ready"), {})
+    ready: Json = next((c for c in status.get("conditions", ()) if c["type"] == "Ready"), {})
     if (ready.get("reason"), ready.get("message")) == (problem.reason, problem.message):
         return []
     return [Notice("Warning", str(problem.reason), problem.message)]

@@ -16,7 +16,7 @@ from pilothouse.api.names import LABEL_REVISION
 from pilothouse.api.spec import ModelDeploymentSpec
 from pilothouse.plan.actions import Notice
 from pilothouse.plan.causes import Diagnosis, diagnose, shorten
-from pilothouse.plan.children import switched, target_name
+from pilothouse.plan.children import switched
 from pilothouse.plan.clock import after, moment
 from pilothouse.plan.revisions import recorded
 from pilothouse.plan.seen import Json, Seen
@@ -147,8 +147,12 @@ def promote(state: State, facts: Facts) -> Step | None:
     message = f"revision {entry.name} has {facts.ready(entry.name)} ready pods and takes over the traffic"
     old = state.entry(state.stable)
     if old is not None:
-        state = state.with_entry(replace(old, state=RevisionState.DRAINING, since=facts.now, reason="", message=""))
-    state = state.with_entry(replace(entry, state=RevisionState.STABLE, since=facts.now, reason="", message=""))
+        state = state.with_entry(
+            replace(old, state=RevisionState.DRAINING, since=facts.now, reason="", message="")
+        )
+    state = state.with_entry(
+        replace(entry, state=RevisionState.STABLE, since=facts.now, reason="", message="")
+    )
     state = _end(state, facts, Outcome.PROMOTED, "", message)
     switching = Rollout(entry.name, Phase.SWITCHING, rollout.started_at)
     return Step(
@@ -196,7 +200,8 @@ def fail(state: State, facts: Facts) -> Step | None:
     state = _end(state, facts, Outcome.FAILED, reason, text)
     failed = replace(rollout, phase=Phase.FAILED, reason=reason, message=text)
     return Step(
-        replace(state, rollout=failed), (Notice("Warning", "RolloutFailed", f"revision {entry.name}: {reason}: {text}"),)
+        replace(state, rollout=failed),
+        (Notice("Warning", "RolloutFailed", f"revision {entry.name}: {reason}: {text}"),),
     )
 
 
@@ -257,7 +262,7 @@ def _begin(state: State, facts: Facts) -> State:
         since=facts.now,
         uri=model.uri,
         version=model.version,
-        digest=model.digest,
+        digest=model.digest or "",
     )
     return replace(state.with_entry(entry), rollout=Rollout(facts.target, Phase.PROGRESSING, facts.now))
 
@@ -278,4 +283,6 @@ def _notice_started(state: State, facts: Facts) -> Notice:
 
 
 def _notice_back(facts: Facts) -> Notice:
-    return Notice("Normal", "RolloutCancelled", f"the spec asks for revision {facts.target} again, which serves already")
+    return Notice(
+        "Normal", "RolloutCancelled", f"the spec asks for revision {facts.target} again, which serves already"
+    )

@@ -42,7 +42,9 @@ class Finding:
     stalled: bool = False
 
 
-def compose(seen: Seen, spec: ModelDeploymentSpec | None, state: State, problem: Problem | None, now: datetime) -> Json:
+def compose(
+    seen: Seen, spec: ModelDeploymentSpec | None, state: State, problem: Problem | None, now: datetime
+) -> Json:
     """Return the whole status.
 
     Args:
@@ -98,7 +100,9 @@ def _ready(seen: Seen, state: State, desired: int, problem: Problem | None) -> F
         return Finding(False, Reason.PROGRESSING, "the rollout has not begun yet")
     keeps = f"; revision {state.stable} keeps the traffic" if state.stable and state.stable != target else ""
     if rollout.phase is Phase.FAILED:
-        return Finding(False, rollout.reason, f"revision {target} failed: {rollout.message}{keeps}", stalled=True)
+        return Finding(
+            False, rollout.reason, f"revision {target} failed: {rollout.message}{keeps}", stalled=True
+        )
     ready = sum(map(is_ready, pods_of(seen, target)))
     counted = f"{ready} of {desired} pods ready"
     if state.stable == target and rollout.phase is Phase.COMPLETE and switched(seen, target):

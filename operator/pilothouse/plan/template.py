@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from pydantic import BaseModel
+
 from pilothouse.api import names
 from pilothouse.api.spec import Model, ModelDeploymentSpec, Runtime
 from pilothouse.plan.seen import Json
@@ -45,10 +47,10 @@ def pod_template(name: str, revision: str, spec: ModelDeploymentSpec, defaults: 
     }
     optional: Json = {
         "nodeSelector": runtime.node_selector,
-        "tolerations": [t.model_dump(by_alias=True, exclude_none=True) for t in runtime.tolerations],
+        "tolerations": [_json(t) for t in runtime.tolerations],
         "affinity": runtime.affinity,
         "serviceAccountName": runtime.service_account_name,
-        "imagePullSecrets": [s.model_dump(by_alias=True, exclude_none=True) for s in runtime.image_pull_secrets],
+        "imagePullSecrets": [_json(s) for s in runtime.image_pull_secrets],
     }
     pod |= {field: value for field, value in optional.items() if value}
     metadata: Json = {"labels": {**runtime.pod_labels, **names.child_labels(name, revision)}}
@@ -79,7 +81,7 @@ def _container(name: str, revision: str, spec: ModelDeploymentSpec, defaults: De
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": _mounts(spec.model),
     }
-    resources = runtime.resources.model_dump(by_alias=True, exclude_defaults=True)
+    resources = _json(runtime.resources)
     if resources:
         container["resources"] = resources
     return container
@@ -109,15 +111,19 @@ def _environment(name: str, revision: str, spec: ModelDeploymentSpec) -> list[Js
         **_drain(runtime),
     }
     ours = [{"name": key, "value": str(value)} for key, value in values.items() if value]
-    return ours + [item.model_dump(by_alias=True, exclude_none=True) for item in runtime.env]
+    return ours + [_json(item) for item in runtime.env]
+
+
+def _json(part: BaseModel) -> Json:
+    return part.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
 def _signature(model: Model) -> str:
     if not model.inputs and not model.outputs:
         return ""
     signature = {
-        "inputs": [t.model_dump(by_alias=True, mode="json") for t in model.inputs],
-        "outputs": [t.model_dump(by_alias=True, mode="json") for t in model.outputs],
+        "inputs": [_json(t) for t in model.inputs],
+        "outputs": [_json(t) for t in model.outputs],
     }
     return json.dumps(signature, separators=(",", ":"))
 
