@@ -1,1 +1,1 @@
-"""What users write and read: the v1alpha1 models, names, conditions and the CRD made from them. Pydantic only."""
+"""What users write and read: the v1alpha1 models, names, conditions, and the CRD made of them."""

@@ -53,6 +53,8 @@ class Reason(StrEnum):
     """A ResourceQuota forbids more pods."""
     PODS_REFUSED = "PodsRefused"
     """The API server or an admission webhook refuses the pods."""
+    FORBIDDEN = "Forbidden"
+    """The operator may not write what the spec needs; the message names the missing right or the policy."""
 
     # The model or its runtime fails.
     MODEL_DOWNLOAD_FAILED = "ModelDownloadFailed"
@@ -62,7 +64,7 @@ class Reason(StrEnum):
     MODEL_LOAD_FAILED = "ModelLoadFailed"
     """The file is no model that the runtime can load, or its warm-up failed."""
     INVALID_CONFIGURATION = "InvalidConfiguration"
-    """The runtime does not understand how it was configured, as when image and operator are of unlike releases."""
+    """The runtime does not understand how it was configured: its image is of another release, perhaps."""
     OUT_OF_MEMORY = "OutOfMemory"
     """The kernel killed the container for using more memory than its limit."""
     CRASH_LOOPING = "CrashLooping"

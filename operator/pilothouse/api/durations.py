@@ -7,8 +7,8 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-# A subset of Go's time.ParseDuration: no sign, no bare 0, nothing below a millisecond. Such text is understood
-# alike by Go, by CEL's duration() and here.
+# A subset of Go's time.ParseDuration: no sign, no bare 0, nothing below a millisecond. Go, CEL's duration()
+# and this module understand it alike.
 DURATION_PATTERN: Final = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}

@@ -24,7 +24,7 @@ LABEL_REVISION: Final = f"{LABEL_PREFIX}revision"
 HASH_LENGTH: Final = 10
 # A revision's name is also a Service's name and a label's value, which end at 63 characters.
 NAME_MAX_LENGTH: Final = 63 - 1 - HASH_LENGTH
-# A Service's name is a DNS-1035 label (RFC 1035, section 2.3.1): unlike an object's usual name it begins with a letter.
+# A Service's name is a DNS-1035 label (RFC 1035, section 2.3.1): unlike most names it begins with a letter.
 NAME_PATTERN: Final = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 
 
@@ -34,7 +34,7 @@ def revision_name(name: str, revision_hash: str) -> str:
 
 
 def child_labels(model: str, revision: str | None) -> dict[str, str]:
-    """Return the labels of a child of ModelDeployment `model`; `revision` is None for what all its revisions share."""
+    """Return the labels of a child of ModelDeployment `model`; `revision` is None for what all of them share."""
     labels = {LABEL_MANAGED_BY: MANAGED_BY, LABEL_MODEL: model}
     if revision is not None:
         labels[LABEL_REVISION] = revision

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from pydantic import ValidationError
 
 from pilothouse.api.names import NAME_MAX_LENGTH, NAME_PATTERN
-from pilothouse.api.problems import PATTERN_MEANINGS, InvalidSpec, Problem, redacted, told
-from pilothouse.api.rules import violations
+from pilothouse.api.problems import PATTERN_MEANINGS, InvalidSpec, Problem, told
+from pilothouse.api.rules import matches, violations
 from pilothouse.api.spec import ModelDeploymentSpec
-
-__all__ = ["InvalidSpec", "parse", "redacted"]
 
 
 def parse(body: dict[str, Any]) -> ModelDeploymentSpec:
     """Return the spec of a ModelDeployment, defaults filled in and every rule checked.
 
-    A server that has the CRD has seen to most of it already; one without CEL, or with somebody else's CRD, has not.
+    A server that has the CRD has seen to most of it already, but one without CEL not to all of it.
     A null counts as a field left out, as it does for the API server.
 
     Raises:
@@ -40,13 +37,11 @@ def parse(body: dict[str, Any]) -> ModelDeploymentSpec:
 
 
 def _name_problems(name: str) -> Iterator[Problem]:
-    if not re.search(NAME_PATTERN, name):
+    if not matches(NAME_PATTERN, name):
         yield Problem("metadata.name", PATTERN_MEANINGS[NAME_PATTERN], f'"{name}"')
     if len(name) > NAME_MAX_LENGTH:
-        why = "the names of its children are 11 longer"
-        yield Problem(
-            "metadata.name", f"must be at most {NAME_MAX_LENGTH} characters long: {why}", f'"{name}"'
-        )
+        message = f"must be at most {NAME_MAX_LENGTH} characters long: the names of its children are longer"
+        yield Problem("metadata.name", message, f'"{name}"')
 
 
 def _without_nulls(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -10,7 +9,7 @@ from pydantic import Field, WithJsonSchema
 
 from pilothouse.api.names import LABEL_MANAGED_BY, LABEL_PREFIX
 from pilothouse.api.quantities import Quantity, amount
-from pilothouse.api.rules import Rule, SpecModel
+from pilothouse.api.rules import Rule, SpecModel, matches
 from pilothouse_runtime.contract import ENV_PREFIX
 
 # apimachinery, pkg/util/validation: label values, and qualified names as the keys of labels and annotations are.
@@ -44,7 +43,7 @@ def keys_rule(field: str, attribute: str, *, reserved: bool) -> tuple[Rule, ...]
     well_formed = Rule(
         field,
         'has a malformed key; keys are names such as "team" or "example.com/team"',
-        lambda self: all(re.match(_QUALIFIED_NAME, key) for key in getattr(self, attribute)),
+        lambda self: all(matches(_QUALIFIED_NAME, key) for key in getattr(self, attribute)),
         f"!has(self.{field}) || self.{field}.all(k, k.matches('{_QUALIFIED_NAME}'))",
     )
     ours = Rule(
@@ -108,7 +107,7 @@ class EnvVarSource(SpecModel):
 
     rules = (
         Rule(
-            "valueFrom",
+            "",
             f"must name exactly one source: {', '.join(_SOURCES)}",
             lambda self: sum(getattr(self, source) is not None for source in _SOURCES.values()) == 1,
             f"[{', '.join(f'has(self.{source})' for source in _SOURCES)}].exists_one(present, present)",
@@ -122,7 +121,7 @@ class EnvVar(SpecModel):
     name: str = Field(
         pattern=ENV_NAME_PATTERN,
         max_length=253,
-        description=f"Name of the variable. Names that begin with {ENV_PREFIX} are reserved for the operator.",
+        description=f"Name of the variable. Names that begin with {ENV_PREFIX} belong to the operator.",
     )
     value: str | None = Field(default=None, max_length=32768, description="The value, as text.")
     value_from: EnvVarSource | None = Field(
@@ -204,8 +203,6 @@ class Toleration(SpecModel):
     )
     toleration_seconds: int | None = Field(
         default=None,
-        ge=-(2**63),
-        le=2**63 - 1,
         description="For NoExecute: how long a pod stays on a node that becomes tainted. Without it: for ever.",
     )
 

@@ -14,13 +14,8 @@ from pilothouse.api.durations import DURATION_PATTERN
 from pilothouse.api.names import NAME_PATTERN
 from pilothouse.api.pods import ENV_NAME_PATTERN, LABEL_VALUE_PATTERN, SUBDOMAIN_PATTERN
 from pilothouse.api.quantities import QUANTITY_PATTERN
-from pilothouse.api.spec import (
-    DIGEST_PATTERN,
-    IMAGE_PATTERN,
-    SCHEMES,
-    URI_PATTERN,
-    ModelDeploymentSpec,
-)
+from pilothouse.api.spec import DIGEST_PATTERN, IMAGE_PATTERN, ModelDeploymentSpec
+from pilothouse.api.uris import SCHEMES, URI_PATTERN, redacted
 
 _SHOWN = 60
 _MANY = 5
@@ -65,7 +60,7 @@ _SAYINGS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: where, what was found there ("" where it is better not shown), and what to do."""
+    """One thing that is wrong: where, what was found there ("" where that is not to be shown), what to do."""
 
     field: str
     message: str
@@ -120,14 +115,6 @@ def shown(location: tuple[int | str, ...], value: Any) -> str:
         return str(value)
     text = redacted(value) if location[:2] == ("model", "uri") else value
     return f'"{text}"' if len(text) <= _SHOWN else f'"{text[: _SHOWN - 1]}…"'
-
-
-def redacted(uri: str) -> str:
-    """Return a model's uri without what may be a secret in it: user, password, query and fragment."""
-    bare = uri.split("?", 1)[0].split("#", 1)[0]
-    scheme, mark, rest = bare.partition("://")
-    host, slash, tail = rest.partition("/")
-    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{tail}"
 
 
 def _unknown(location: tuple[int | str, ...]) -> str:

@@ -1,7 +1,8 @@
-"""Rules that a type, a pattern or a bound cannot say, each defined once for the CRD (CEL) and the operator (Python)."""
+"""Rules that no type, pattern or bound can say, each defined once for the CRD (CEL) and the operator (Python)."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ class Rule:
     """One rule about an object of the spec.
 
     Attributes:
-        field: the field of the object to blame, in YAML's spelling.
+        field: the field of the object to blame, in YAML's spelling; "" for the object as a whole.
         message: what is wrong and what to do; begins where the field's name ends.
         holds: whether the object (a model that is valid otherwise) keeps the rule.
         cel: the same in the Common Expression Language, `self` being the object. None where the API server
@@ -30,7 +31,19 @@ class Rule:
     @property
     def text(self) -> str:
         """The message with the field's name before it."""
-        return f"{self.field} {self.message}"
+        return f"{self.field} {self.message}".lstrip()
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether `pattern` is found in `text` as RE2 (the API server, CEL) finds it: `$` is the very end of the text."""
+    return re.search(pattern.replace("$", r"\Z"), text, re.ASCII) is not None
+
+
+def _add_cel(schema: dict[str, Any], model: type[Any]) -> None:
+    rules: tuple[Rule, ...] = model.rules
+    cel = [{"rule": rule.cel, "message": rule.text} for rule in rules if rule.cel is not None]
+    if cel:
+        schema["x-kubernetes-validations"] = cel
 
 
 class SpecModel(BaseModel):
@@ -40,7 +53,9 @@ class SpecModel(BaseModel):
     all that is wrong can be told at once.
     """
 
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, extra="forbid", frozen=True, strict=True, json_schema_extra=_add_cel
+    )
 
     rules: ClassVar[tuple[Rule, ...]] = ()
 
@@ -49,7 +64,7 @@ def violations(model: SpecModel, path: str) -> Iterator[tuple[str, Rule]]:
     """Yield the path of the field to blame and the rule, for each rule that `model` or an object in it breaks."""
     for rule in model.rules:
         if not rule.holds(model):
-            yield f"{path}.{rule.field}", rule
+            yield f"{path}.{rule.field}" if rule.field else path, rule
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
         where = f"{path}.{field.alias}"

@@ -6,7 +6,6 @@ with a default, but a default is never changed.
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -24,20 +23,14 @@ from pilothouse.api.pods import (
     Toleration,
     keys_rule,
 )
-from pilothouse.api.rules import Rule, SpecModel
+from pilothouse.api.rules import Rule, SpecModel, matches
+from pilothouse.api.uris import URI_PATTERN, URI_RULES
 
-SCHEMES: Final = ("file", "http", "https", "pvc")
-URI_PATTERN: Final = rf"^({'|'.join(SCHEMES)})://\S+$"
 DIGEST_PATTERN: Final = "^sha256:[0-9a-f]{64}$"
-IMAGE_PATTERN: Final = r"^\S*$"
+IMAGE_PATTERN: Final = r"^[^ \t\r\n]*$"
 MAX_DURATION: Final = "24h"
 
-_FILE = "^file:///[^/]"
-_HTTP = "^https?://[^/?#]+/[^/?#]"
-_CREDENTIALS = "^https?://[^/?#]*@"
-_PVC = "^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[^/]"
-_UPWARDS = r"^(file|pvc)://.*/\.\.(/|$)"
-_ACCELERATORS = "^(nvidia|amd)\\.com/"
+_ACCELERATORS = "^(nvidia|amd)[.]com/"
 _WHOLE_NUMBER = "^[1-9][0-9]*$"
 
 
@@ -81,11 +74,6 @@ class Strategy(StrEnum):
     ROLLING_UPDATE = "RollingUpdate"
 
 
-def _cel(pattern: str) -> str:
-    """Write a pattern as a CEL string literal."""
-    return "r'" + pattern + "'"
-
-
 def _unique_names(field: str) -> Rule:
     return Rule(
         field,
@@ -127,7 +115,7 @@ class Model(SpecModel):
     version: str = Field(
         default="",
         max_length=63,
-        description="What people call this version; shown by kubectl and reported by the server. Not an identity.",
+        description="What people call this version; kubectl and the server show it. It identifies nothing.",
     )
     digest: str | None = Field(
         default=None,
@@ -136,7 +124,7 @@ class Model(SpecModel):
     )
     format: Format = Field(
         default=Format.AUTO,
-        description="How the file is written: torchscript (.pt), exported (torch.export, .pt2), or auto to tell by content.",
+        description="How the file is written: torchscript (.pt), exported (torch.export, .pt2), or auto: look inside.",
     )
     inputs: tuple[Tensor, ...] = Field(
         default=(),
@@ -150,36 +138,7 @@ class Model(SpecModel):
     )
 
     rules = (
-        Rule(
-            "uri",
-            "must be an absolute path in the runtime image, as in file:///models/digits.pt",
-            lambda self: not self.uri.startswith("file://") or bool(re.search(_FILE, self.uri)),
-            f"!self.uri.startsWith('file://') || self.uri.matches({_cel(_FILE)})",
-        ),
-        Rule(
-            "uri",
-            "must name a host and a file, as in https://models.example.com/digits.pt",
-            lambda self: not self.uri.startswith("http") or bool(re.search(_HTTP, self.uri)),
-            f"!self.uri.startsWith('http') || self.uri.matches({_cel(_HTTP)})",
-        ),
-        Rule(
-            "uri",
-            "must not hold a user or password; everybody who may read this object would see them",
-            lambda self: not re.search(_CREDENTIALS, self.uri),
-            f"!self.uri.matches({_cel(_CREDENTIALS)})",
-        ),
-        Rule(
-            "uri",
-            "must name a claim and a path on it, as in pvc://models/digits/2.pt",
-            lambda self: not self.uri.startswith("pvc://") or bool(re.search(_PVC, self.uri)),
-            f"!self.uri.startsWith('pvc://') || self.uri.matches({_cel(_PVC)})",
-        ),
-        Rule(
-            "uri",
-            'must not go upwards with ".."; write the path out',
-            lambda self: not re.search(_UPWARDS, self.uri),
-            f"!self.uri.matches({_cel(_UPWARDS)})",
-        ),
+        *URI_RULES,
         _unique_names("inputs"),
         _unique_names("outputs"),
     )
@@ -187,7 +146,7 @@ class Model(SpecModel):
 
 def _has_accelerator(runtime: Runtime) -> bool:
     limits = runtime.resources.limits.items()
-    return any(re.search(_ACCELERATORS, key) and re.search(_WHOLE_NUMBER, value) for key, value in limits)
+    return any(matches(_ACCELERATORS, key) and matches(_WHOLE_NUMBER, value) for key, value in limits)
 
 
 class Runtime(SpecModel):
@@ -243,8 +202,9 @@ class Runtime(SpecModel):
             "device",
             'is cuda, but no GPU is asked for; add one to resources.limits, as in "nvidia.com/gpu: 1"',
             lambda self: self.device is not Device.CUDA or _has_accelerator(self),
-            "self.device != 'cuda' || has(self.resources.limits) && self.resources.limits.exists(k, "
-            f"k.matches({_cel(_ACCELERATORS)}) && string(self.resources.limits[k]).matches({_cel(_WHOLE_NUMBER)}))",
+            "self.device != 'cuda' || has(self.resources) && has(self.resources.limits) "
+            "&& self.resources.limits.exists(k, "
+            f"k.matches('{_ACCELERATORS}') && string(self.resources.limits[k]).matches('{_WHOLE_NUMBER}'))",
         ),
         Rule(
             "env",
