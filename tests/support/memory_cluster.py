@@ -1,8 +1,8 @@
 """An API server in memory: as much of Kubernetes as the loop's ports touch, for tests that need no cluster.
 
-It fulfils `Reader`, `Applier`, `StatusWriter` and `Recorder`, and keeps to the same contract suite as the real
-adapters. What controllers and nodes do is played by `tests.support.played_nodes`. Nothing happens by itself:
-time and failures are the test's.
+It fulfils `Reader`, `Applier`, `StatusWriter` and `Recorder`, and keeps to the same contract suite as the
+real adapters. What controllers and nodes do is played by `tests.support.played_nodes`. Nothing happens by
+itself: time and failures are the test's.
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ from pilothouse.plan.seen import Json
 from tests.support.memory_cluster import MemoryCluster, Ref
 from tests.support.memory_merge import timestamp
 
-
 # A crash loop goes on for ever; it is played until nobody learns anything new from it.
 _RESTARTS_PLAYED = 6
 
