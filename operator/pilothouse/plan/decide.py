@@ -49,12 +49,13 @@ def decide(seen: Seen, defaults: Defaults, now: datetime) -> Decision:
         problem = Problem(Reason.INVALID_SPEC, str(error))
         return Decision(None, state, notices=tuple(_news(status, problem)), problem=problem)
     target = children.target_name(seen, spec)
-    wanted = children.want(seen, spec, state, defaults, now)
+    # Nothing is known before the first status is written, so whatever exists is not known to be unwanted.
+    wanted = children.want(seen, spec, state, defaults, now) if state.target else None
     step = rollout.advance(state, rollout.Facts(seen, spec, target, now))
     return Decision(
         spec=spec,
         state=step.state if step else state,
-        actions=tuple(children.actions(seen, wanted)),
+        actions=tuple(children.actions(seen, wanted)) if wanted else (),
         notices=step.notices if step else (),
     )
 
@@ -93,7 +94,8 @@ def look_again(decision: Decision, seen: Seen, status: Json, now: datetime) -> f
             times.append(remaining)
     running = decision.state.rollout
     ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status["conditions"])
-    if running is not None and not ready:
+    # After a failure only the Deployment's own events count.
+    if running is not None and not ready and running.phase is not Phase.FAILED:
         elapsed = (now - running.started_at).total_seconds()
         times.append(min(max(elapsed * _LOOK_AGAIN_SHARE, _LOOK_AGAIN_MIN), _LOOK_AGAIN_MAX))
         if running.phase is Phase.PROGRESSING:

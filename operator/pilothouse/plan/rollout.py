@@ -14,6 +14,7 @@ from pilothouse.api.conditions import Outcome, Phase, Reason, RevisionState
 from pilothouse.api.durations import seconds
 from pilothouse.api.names import LABEL_REVISION
 from pilothouse.api.spec import ModelDeploymentSpec
+from pilothouse.api.uris import redacted
 from pilothouse.plan.actions import Notice
 from pilothouse.plan.causes import Diagnosis, diagnose, shorten
 from pilothouse.plan.children import switched
@@ -110,21 +111,30 @@ def retarget(state: State, facts: Facts) -> Step | None:
     switching = state.rollout is not None and state.rollout.phase is Phase.SWITCHING
     if facts.target == state.target or switching:
         return None
-    notices: tuple[Notice, ...] = ()
-    old = state.entry(state.target)
-    if old is not None and old.name != state.stable:
-        running = old.state is RevisionState.CANDIDATE
-        if running:
-            message = f"revision {old.name} was replaced by {facts.target} before it was finished"
-            state = _end(state, facts, Outcome.SUPERSEDED, "", message)
-            old = replace(old, reason=Outcome.SUPERSEDED, message=message)
-            notices = (Notice("Normal", "RolloutSuperseded", message),)
-        state = state.with_entry(replace(old, state=RevisionState.RETIRED, since=facts.now))
+    state, notices = _drop_unfinished(state, facts)
     state = replace(state, target=facts.target)
     if facts.target == state.stable:
         rollout = Rollout(facts.target, Phase.COMPLETE, facts.now)
         return Step(replace(state, rollout=rollout), (*notices, _notice_back(facts)))
     return Step(_begin(state, facts), (*notices, _notice_started(state, facts)))
+
+
+def _drop_unfinished(state: State, facts: Facts) -> tuple[State, tuple[Notice, ...]]:
+    """Retire what was asked for until now, unless it serves."""
+    old = state.entry(state.target)
+    if old is None or old.name == state.stable:
+        return state, ()
+    if state.stable is None and facts.ready(old.name) > 0:
+        # A first revision gets requests from its first ready pod on: finished or not, it is what serves.
+        served = replace(old, state=RevisionState.STABLE, since=facts.now, reason="", message="")
+        return replace(state.with_entry(served), stable=old.name), ()
+    notices: tuple[Notice, ...] = ()
+    if old.state is RevisionState.CANDIDATE:
+        message = f"revision {old.name} was replaced by {facts.target} before it was finished"
+        state = _end(state, facts, Outcome.SUPERSEDED, "", message)
+        old = replace(old, reason=Outcome.SUPERSEDED, message=message)
+        notices = (Notice("Normal", "RolloutSuperseded", message),)
+    return state.with_entry(replace(old, state=RevisionState.RETIRED, since=facts.now)), notices
 
 
 def promote(state: State, facts: Facts) -> Step | None:
@@ -239,7 +249,7 @@ def adopt(state: State, facts: Facts) -> Step | None:
                 number=record.number,
                 state=RevisionState.STABLE,
                 since=facts.now,
-                uri=record.uri,
+                uri=redacted(record.uri),
                 version=record.version,
                 digest=record.digest,
             )
@@ -260,7 +270,7 @@ def _begin(state: State, facts: Facts) -> State:
         number=state.next_number,
         state=RevisionState.CANDIDATE,
         since=facts.now,
-        uri=model.uri,
+        uri=redacted(model.uri),
         version=model.version,
         digest=model.digest or "",
     )
