@@ -1,0 +1,195 @@
+"""Bringing an embedded cluster up, healing it, taking it down."""
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
+
+from dev.cluster import (
+    addresses,
+    binaries,
+    certificates,
+    cgroups,
+    client,
+    components,
+    config,
+    network,
+    pause,
+    state,
+)
+from dev.cluster.binaries import Binaries
+from dev.cluster.components import API_SERVER, Component
+from dev.cluster.config import CONTAINERD_SOCKET, PAUSE_IMAGE
+from dev.cluster.errors import ClusterError
+from dev.cluster.layout import LOCK_ROOT, STATE_ROOT, Layout
+from dev.cluster.privileges import require
+from dev.cluster.report import Report
+from dev.cluster.sandbox import MOUNT_POINTS, Sandbox
+from dev.cluster.state import State
+
+_LOG_TAIL = 15
+
+
+class Embedded:
+    """One cluster of this machine. Commands for one cluster exclude each other; several clusters do not."""
+
+    def __init__(self, layout: Layout, report: Report) -> None:
+        self.layout = layout
+        self.sandbox = Sandbox(layout)
+        self._report = report
+
+    def up(self, *, has_node: bool) -> State:
+        """Start what does not run yet; whatever a crash or a reboot left is cleared away first.
+
+        Raises:
+            ClusterError: it cannot be started; the message ends with the failing component's log.
+        """
+        require("python -m dev.cluster up")
+        with self._locked(self.layout.lock):
+            programs = binaries.ensure(self._report)
+            known = self._usable() or self._create(programs)
+            known = State(known.addresses, has_node=has_node or known.has_node)
+            state.write(self.layout, known)
+            self._start(programs, known)
+        return known
+
+    def down(self) -> None:
+        """Leave nothing of the cluster: no process, mount, interface, route, iptables rule, cgroup or file.
+
+        Raises:
+            ClusterError: something cannot be removed; the message names it.
+        """
+        require("python -m dev.cluster down")
+        with self._locked(self.layout.lock):
+            existed = self.layout.root.exists()
+            self._clear()
+            if not any(STATE_ROOT.glob("*/")):
+                for point in MOUNT_POINTS:
+                    with contextlib.suppress(OSError):  # the machine's own: not empty, or in use
+                        point.rmdir()
+        self._report.say(f"cluster {self.layout.identity} {'is gone' if existed else 'was not there'}")
+
+    def start_apiserver(self, known: State) -> None:
+        """Start the API server and wait until it serves.
+
+        Raises:
+            ClusterError: it does not come up; the message ends with its log.
+        """
+        self._run(components.store_and_api(self.layout, known.addresses), binaries.cached())
+        self._wait("API server", lambda: client.api_ready(self.layout, known.addresses))
+
+    def stop_apiserver(self) -> None:
+        """Kill the API server; etcd keeps what it knew."""
+        self.sandbox.stop(API_SERVER)
+
+    def import_image(self, archive: Path) -> None:
+        """Load an image archive (OCI or `docker save` layout) into the node's containerd.
+
+        Raises:
+            ClusterError: there is no node, or the archive cannot be read.
+        """
+        if "containerd" not in self.sandbox.running():
+            raise ClusterError(f"cluster {self.layout.identity} has no node to import {archive} into")
+        self._ctr("images", "import", str(archive.resolve()), timeout=600)
+
+    def _usable(self) -> State | None:
+        """The state of a cluster that still runs and is still connected, else None."""
+        known = state.read(self.layout)
+        if known is None or self.sandbox.pid() is None:
+            return None
+        return known if network.link_exists(self.layout, known.addresses) else None
+
+    def _create(self, programs: Binaries) -> State:
+        self._clear()
+        layout = self.layout
+        layout.root.mkdir(parents=True, mode=0o700)
+        # Two clusters that start at the same moment must not choose the same addresses: one after the other.
+        with self._locked(LOCK_ROOT / "pilothouse-addresses.lock"):
+            chosen = addresses.choose(layout.identity, network.taken_networks())
+            self.sandbox.create()
+            network.connect(layout, self.sandbox, chosen)
+        certificates.write_all(layout.pki, chosen)
+        config.write_all(layout, chosen, programs.debian)
+        cgroups.create(layout.cgroup)
+        self._report.say(
+            f"namespaces, certificates and addresses ({chosen.block}) of {layout.identity} are made"
+        )
+        return State(chosen, has_node=False)
+
+    def _clear(self) -> None:
+        self.sandbox.destroy()
+        network.disconnect(self.layout)
+        cgroups.remove(self.layout.cgroup)
+        shutil.rmtree(self.layout.root, ignore_errors=False) if self.layout.root.exists() else None
+
+    def _start(self, programs: Binaries, known: State) -> None:
+        layout, reach = self.layout, known.addresses
+        before = self.sandbox.running()
+        self._run(components.store_and_api(layout, reach), programs)
+        if known.has_node:
+            self._run([components.containerd(layout)], programs)
+            self._prepare_node(programs, known)
+        self._wait("API server", lambda: client.api_ready(layout, reach))
+        self._run(components.controllers(layout), programs)
+        if known.has_node:
+            self._run(components.node_agents(layout, reach), programs)
+        self._wait("ServiceAccount default", lambda: client.accounts_ready(layout, reach))
+        self._report.say(f"the control plane serves at {reach.api_url}")
+        if known.has_node:
+            self._wait("Services", lambda: client.services_ready(layout, reach))
+            self._wait("node", lambda: client.node_ready(layout, reach))
+            self._report.say("the node is Ready, Services are reachable from this machine")
+        if self.sandbox.running() == before:
+            self._report.say("everything was running already")
+
+    def _prepare_node(self, programs: Binaries, known: State) -> None:
+        network.refuse_unknown_services(self.sandbox, known.addresses)
+        self._wait("containerd", self._containerd_answers)
+        if PAUSE_IMAGE not in self._ctr("images", "list", "--quiet"):
+            archive = self.layout.root / "pause.tar"
+            pause.write_image(programs.kubernetes / "pause", PAUSE_IMAGE, archive)
+            self._ctr("images", "import", str(archive))
+
+    def _containerd_answers(self) -> bool:
+        try:
+            self._ctr("version")
+        except ClusterError:
+            return False
+        return True
+
+    def _ctr(self, *arguments: str, timeout: float = 60) -> str:
+        program = str(binaries.cached().debian / "usr/bin/ctr")
+        options = (f"--address={CONTAINERD_SOCKET}", "--namespace=k8s.io")
+        return self.sandbox.execute([program, *options, *arguments], timeout=timeout)
+
+    def _run(self, wanted: Iterable[Component], programs: Binaries) -> None:
+        for component in wanted:
+            self.sandbox.start(component, programs.path)
+
+    def _wait(self, what: str, condition: Callable[[], bool]) -> None:
+        client.wait(what, condition, self._failure)
+
+    def _failure(self) -> str | None:
+        """The end of the log of a component that has ended, or None when all run."""
+        for name, exit_status in self.sandbox.exits().items():
+            if exit_status is not None:
+                return f"{name} ended with status {exit_status}:\n{self._log_tail(name)}"
+        return None
+
+    def _log_tail(self, name: str) -> str:
+        log = self.layout.logs / f"{name}.log"
+        lines = log.read_text(errors="replace").splitlines()[-_LOG_TAIL:] if log.exists() else []
+        return "\n".join([*lines, f"({log})"])
+
+    @contextmanager
+    def _locked(self, path: Path) -> Iterator[None]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as lock:
+            try:
+                flock(lock, LOCK_EX | LOCK_NB)
+            except BlockingIOError:
+                self._report.say("another command is at work on this: waiting for it")
+                flock(lock, LOCK_EX)
+            yield
