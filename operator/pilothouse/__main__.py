@@ -1,0 +1,5 @@
+"""`python -m pilothouse` runs the operator."""
+
+from pilothouse.app import main
+
+main()

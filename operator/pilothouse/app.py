@@ -1,0 +1,193 @@
+"""The composition root: the one file that sees everything, and puts it together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from pilothouse.config import Config, ConfigError
+from pilothouse.control.controller import Controller
+from pilothouse.control.errors import GoneError, PilothouseError
+from pilothouse.control.reconciler import Reconciler
+from pilothouse.edge import logging as json_logging
+from pilothouse.edge.http import make_app, serving
+from pilothouse.edge.source import Source, SourceDiedError
+from pilothouse.edge.telemetry import PrometheusTelemetry
+from pilothouse.kube.applier import KubeApplier
+from pilothouse.kube.client import Client, NoClusterError, load_credentials
+from pilothouse.kube.events import KubeRecorder
+from pilothouse.kube.lease import Elector, LeadershipLostError
+from pilothouse.kube.reader import KubeReader
+from pilothouse.kube.status import KubeStatusWriter
+from pilothouse.plan.template import Defaults
+
+log = logging.getLogger(__name__)
+
+LEASE_NAME: Final = "pilothouse-operator"
+_LISTING_RETRY_SECONDS = 5.0
+# For the passes that are running when the process is told to stop; the kubelet's usual patience is 30 s.
+_FINISH_SECONDS = 20.0
+
+
+class Operator:
+    """One operator process: it stands by until it leads, then works until it is told to stop."""
+
+    def __init__(self, config: Config, client: Client, stop: asyncio.Event) -> None:
+        self._config = config
+        self._client = client
+        self._stop = stop
+        self._telemetry = PrometheusTelemetry()
+        self._reader = KubeReader(client)
+        self._elector = Elector(client, config.lease_namespace, LEASE_NAME)
+        self._source: Source | None = None
+        self._listed = False
+
+    async def run(self) -> None:
+        """Run until `stop` is set.
+
+        Raises:
+            SourceDiedError: no events come in any more.
+            OSError: the HTTP port is in use.
+        """
+        app = make_app(alive=self._sick, ready=self._unready, registry=self._telemetry.registry)
+        async with serving(app, self._config.http_port) as port:
+            log.info("probes and metrics are on port %d", port)
+            self._telemetry.leading(False)
+            if await self._unless_stopped(self._elector.acquire()):
+                self._telemetry.leading(True)
+                holding = asyncio.create_task(_hold_or_exit(self._elector))
+                try:
+                    await self._lead()
+                finally:
+                    holding.cancel()
+                    await self._elector.release()
+            log.info("stopped")
+
+    async def _lead(self) -> None:
+        """Work until told to stop.
+
+        Events are watched from here on and not before: a standby would hold them in vain, as the first listing
+        tells of every object anyway.
+        """
+        if not await self._unless_stopped(self._list_once()):
+            return
+        controller = Controller(self._reconciler(), self._telemetry)
+        source = self._source = Source(
+            notify=controller.enqueue, credentials=load_credentials, namespaces=self._config.namespaces
+        )
+        working = asyncio.create_task(controller.run())
+        source.start()
+        try:
+            await self._unless_stopped(_any_failure(source, working))
+        finally:
+            await source.stop()
+            working.cancel()
+            await asyncio.wait({working}, timeout=_FINISH_SECONDS)
+
+    async def _list_once(self) -> None:
+        """Wait until ModelDeployments can be listed: the CRD is there, and we have the right to."""
+        while not self._listed:
+            try:
+                keys = await self._reader.keys(self._config.namespaces)
+            except GoneError:
+                log.warning(
+                    "this cluster knows no ModelDeployments; install the CustomResourceDefinition (crds/)"
+                )
+            except PilothouseError as error:
+                log.warning("cannot list ModelDeployments: %s", error)
+            else:
+                log.info("there are %d ModelDeployments", len(keys))
+                self._listed = True
+                return
+            await asyncio.sleep(_LISTING_RETRY_SECONDS)
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Do `work` and return True, or return False as soon as the process is told to stop."""
+        doing = asyncio.create_task(work)
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if doing.done():
+                doing.result()
+            return doing.done()
+        finally:
+            for task in (doing, stopping):
+                task.cancel()
+            await asyncio.gather(doing, stopping, return_exceptions=True)
+
+    def _reconciler(self) -> Reconciler:
+        return Reconciler(
+            reader=self._reader,
+            applier=KubeApplier(self._client),
+            status_writer=KubeStatusWriter(self._client),
+            recorder=KubeRecorder(self._client),
+            telemetry=self._telemetry,
+            defaults=Defaults(runtime_image=self._config.runtime_image),
+            clock=lambda: datetime.now(UTC),
+        )
+
+    async def _sick(self) -> str | None:
+        if self._source is not None and not await self._source.responsive():
+            return "the thread that watches the API server does not answer"
+        return None
+
+    async def _unready(self) -> str | None:
+        if not self._elector.connected:
+            return "the API server has not answered yet"
+        if self._elector.leading and not self._listed:
+            return "ModelDeployments could not be listed yet"
+        return None
+
+
+async def _any_failure(source: Source, working: asyncio.Task[None]) -> None:
+    """Wait until the source or the controller ends, and raise why."""
+    watching = asyncio.create_task(source.failed())
+    try:
+        done, _ = await asyncio.wait({watching, working}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        watching.cancel()
+
+
+async def _hold_or_exit(elector: Elector) -> None:
+    """Hold the Lease. Once it is lost another operator may write, so this one ends here and now."""
+    try:
+        await elector.hold()
+    except LeadershipLostError as error:
+        log.critical("%s; exiting at once", error)
+        logging.shutdown()
+        os._exit(1)
+
+
+async def _main(config: Config) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    try:
+        async with await Client.connect() as client:
+            await Operator(config, client, stop).run()
+    except (NoClusterError, SourceDiedError, OSError) as error:
+        log.critical("%s", error, exc_info=error.__cause__)
+        return 1
+    except Exception:
+        log.critical("the operator failed; this is a bug in Pilothouse, please report it", exc_info=True)
+        return 1
+    return 0
+
+
+def main() -> None:
+    """Run the operator with the configuration in the environment; the exit status is 0 only when told to stop."""
+    try:
+        config = Config.from_environment(os.environ)
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
+    json_logging.configure(config.log_level)
+    sys.exit(asyncio.run(_main(config)))

@@ -1,0 +1,86 @@
+"""What the operator is told through its environment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Self
+
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123 label, as Kubernetes wants it
+_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+class ConfigError(Exception):
+    """The environment is wrong; the message names each variable that is, and the rule it breaks."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """The operator's configuration.
+
+    Attributes:
+        runtime_image: image of runtime pods where a spec names none.
+        namespaces: what to watch; empty means the whole cluster.
+        lease_namespace: where the Lease is that decides who leads.
+        log_level: a level's name as `logging` has it.
+        http_port: port of probes and metrics; 0 takes a free one.
+    """
+
+    runtime_image: str
+    namespaces: tuple[str, ...]
+    lease_namespace: str
+    log_level: str
+    http_port: int
+
+    @classmethod
+    def from_environment(cls, env: Mapping[str, str]) -> Self:
+        """Read the configuration.
+
+        Raises:
+            ConfigError: at least one variable is wrong.
+        """
+        problems: list[str] = []
+
+        def check(good: bool, variable: str, rule: str) -> None:
+            if not good:
+                problems.append(f"{variable}={env.get(variable, '')!r}: {rule}")
+
+        namespaces = tuple(
+            dict.fromkeys(filter(None, map(str.strip, env.get("PILOTHOUSE_NAMESPACES", "").split(","))))
+        )
+        wrong = [name for name in namespaces if not _NAMESPACE.fullmatch(name)]
+        check(
+            not wrong, "PILOTHOUSE_NAMESPACES", f"must list namespaces, separated by commas; not one: {wrong}"
+        )
+        lease_namespace = env.get("PILOTHOUSE_LEASE_NAMESPACE") or _own_namespace()
+        check(
+            _NAMESPACE.fullmatch(lease_namespace) is not None,
+            "PILOTHOUSE_LEASE_NAMESPACE",
+            "must be a namespace; outside of a pod it must be set",
+        )
+        log_level = env.get("PILOTHOUSE_LOG_LEVEL", "info").upper()
+        check(log_level in _LEVELS, "PILOTHOUSE_LOG_LEVEL", f"must be one of {', '.join(_LEVELS).lower()}")
+        port = env.get("PILOTHOUSE_HTTP_PORT", "8081")
+        is_port = port.isascii() and port.isdigit() and int(port) <= 65535
+        check(is_port, "PILOTHOUSE_HTTP_PORT", "must be a port number, 0 to 65535")
+        if problems:
+            raise ConfigError("; ".join(problems))
+        return cls(
+            runtime_image=env.get("PILOTHOUSE_RUNTIME_IMAGE")
+            or f"pilothouse/runtime:{version('pilothouse')}",
+            namespaces=namespaces,
+            lease_namespace=lease_namespace,
+            log_level=log_level,
+            http_port=int(port),
+        )
+
+
+def _own_namespace() -> str:
+    try:
+        return _OWN_NAMESPACE.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
