@@ -24,7 +24,10 @@ KUBERNETES_VERSION = "1.20.2"
 COMMANDS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
 
 _PACKAGES = ("etcd-server", "containerd", "runc", "containernetworking-plugins")
-_GO_PACKAGES = ("golang-1.19-go", "golang-1.19-src")
+_GO_PACKAGES = ("golang-1.19-go", "golang-1.19-src", "golang-github-modern-go-reflect2-dev")
+# The tree's own reflect2 1.0.1 is older than Go 1.18, which changed how maps are walked: an API server built with
+# it dies with "fatal error: fault" on the first custom resource. Debian's is 1.0.2, which knows both ways.
+_REFLECT2 = "github.com/modern-go/reflect2"
 _BUILD_PROGRAMS = {"dpkg-source": "dpkg-dev"}
 _PROGRAMS = {
     "ip": "iproute2",
@@ -175,6 +178,9 @@ def _build_kubernetes(work: Path, report: Report) -> None:
         raise ClusterError(
             f"Debian {debian.SUITE} has Kubernetes {version}, but {KUBERNETES_VERSION} is expected"
         )
+
+    shutil.rmtree(source / "vendor" / _REFLECT2)
+    shutil.copytree(work / "go/usr/share/gocode/src" / _REFLECT2, source / "vendor" / _REFLECT2)
 
     go_root = work / "go/usr/lib/go-1.19"
     environment = {**os.environ, **_GO_ENVIRONMENT, "GOROOT": str(go_root)}

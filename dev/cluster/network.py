@@ -12,6 +12,7 @@ from dev.cluster.sandbox import Sandbox
 
 _INSIDE = "eth0"
 
+# No rate limit: every refusal (a port or Service that nobody serves) has to arrive, or a client waits in vain.
 # The last route: processes of the node itself need some route for a ClusterIP before iptables may rewrite it.
 _PREPARE_INSIDE = """
 set -eu
@@ -19,6 +20,7 @@ ip link set lo up
 ip address add "$2" dev "$1"
 ip link set "$1" up
 echo 1 > /proc/sys/net/ipv4/ip_forward
+echo 0 > /proc/sys/net/ipv4/icmp_ratelimit
 ip route add "$4" via "$3" dev "$1"
 """
 
