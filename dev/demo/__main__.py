@@ -1,0 +1,209 @@
+"""The main job, start to end: two versions of a real model, served one after the other, and measured.
+
+Each command is printed as a user would type it. Nothing is left behind but caches, unless KEEP=1.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from dev import cluster as clusters
+from dev import helm, images
+from dev.demo import manifests
+from dev.demo.watch import Watch
+from dev.shell import ROOT, CommandFailedError, run, show
+
+NAMESPACE = "pilothouse-demo"
+SYSTEM = "pilothouse-system"
+RELEASE = "pilothouse"
+MODEL = "digits"
+KUBECTL = str(ROOT / ".venv/bin/kubectl")
+
+
+class DemoError(Exception):
+    """The demo did not show what it is there to show."""
+
+
+class Demo:
+    """One run of the demo, against one cluster."""
+
+    def __init__(self, cluster: clusters.Cluster, folder: Path) -> None:
+        self._cluster = cluster
+        self._folder = folder
+        self._began = time.monotonic()
+        os.environ["KUBECONFIG"] = str(cluster.kubeconfig)
+
+    def step(self, title: str) -> None:
+        print(f"\n==> [{time.monotonic() - self._began:4.0f} s] {title}", flush=True)
+
+    def kubectl(self, *arguments: str, shown: bool = True, stdin: str | None = None) -> str:
+        return run([KUBECTL, "--namespace", NAMESPACE, *arguments], shown=shown, stdin=stdin)
+
+    def train(self) -> dict[str, float]:
+        """Train both models and return their offline accuracy by version."""
+        self.step("Train two models on scikit-learn's digits: a plain network (v1) and a CNN (v2)")
+        run([sys.executable, "-m", "examples.digits.train", "--out", str(self._folder)])
+        report = json.loads((self._folder / "report.json").read_text())
+        return {version: float(report["models"][version]["accuracy"]) for version in ("1", "2")}
+
+    def install(self) -> None:
+        self.step("Install Pilothouse")
+        # An earlier run that was cut off may have left its namespace.
+        self.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", shown=False)
+        helm.install(
+            RELEASE,
+            ROOT / "charts/pilothouse",
+            namespace=SYSTEM,
+            values=images.chart_values(),
+            kubeconfig=self._cluster.kubeconfig,
+            shown=True,
+        )
+
+    def put_up_store(self) -> str:
+        """Start the file server for models and return its address."""
+        self.step("Put the models where pods can fetch them: a small file server in the cluster")
+        self.kubectl("create", "namespace", NAMESPACE)
+        models = [self._folder / "digits-mlp.pt", self._folder / "digits-cnn.pt2"]
+        objects = manifests.store(images.runtime_name(), models)
+        self.kubectl("apply", "--filename", "-", shown=False, stdin=_list(objects))
+        self.kubectl("rollout", "status", "deployment/models", "--timeout=120s")
+        address = self.kubectl("get", "service", "models", "--output", "jsonpath={.spec.clusterIP}", shown=False)
+        return f"http://{address}"
+
+    def deploy(self, version: str, store: str) -> Path:
+        """Write the ModelDeployment of a version and apply it."""
+        text = (ROOT / f"examples/digits/v{version}.yaml").read_text().replace("http://models", store)
+        path = self._folder / f"v{version}.yaml"
+        path.write_text(text)
+        print()
+        print("\n".join(f"    {line}" for line in text.splitlines() if not line.startswith("#")))
+        self.kubectl("apply", "--filename", str(path))
+        return path
+
+    def wait_ready(self) -> None:
+        self.kubectl("wait", f"mdep/{MODEL}", "--for=condition=Ready", "--timeout=300s")
+
+    def url(self) -> str:
+        address = self.kubectl("get", "service", MODEL, "--output", "jsonpath={.spec.clusterIP}", shown=False)
+        return f"http://{address}"
+
+    def run_client(self, *options: str, name: str) -> None:
+        """Start the client in the cluster, with the held-out digits."""
+        arguments = [self.url(), MODEL, "/client/digits-test.npz", *options]
+        show(["python", "examples/digits/client.py", *arguments])
+        pod = manifests.client(images.runtime_name(), arguments, name=name)
+        self.kubectl("apply", "--filename", "-", shown=False, stdin=_list([pod]))
+
+    def tally(self, name: str) -> dict[str, object]:
+        """Return the last tally that a client printed."""
+        lines = self.kubectl("logs", name, shown=False).splitlines()
+        tallies = [line for line in lines if line.startswith("{")]
+        if not tallies:
+            raise DemoError(f"the client {name} said nothing but: {lines}")
+        return dict(json.loads(tallies[-1]))
+
+    def until(self, condition: str, *, seconds: float = 120) -> None:
+        """Wait until a pod-like `kubectl wait` condition holds."""
+        self.kubectl("wait", *condition.split(), f"--timeout={seconds:.0f}s", shown=False)
+
+    def measure(self, version: str, offline: float) -> float:
+        """Send every held-out digit once and print the served accuracy beside the offline one."""
+        name = f"client-{version}"
+        self.run_client(name=name)
+        self.until(f"pod/{name} --for=jsonpath={{.status.phase}}=Succeeded")
+        tally = self.tally(name)
+        served = tally["versions"][version]["accuracy"]  # type: ignore[index]  # the client's own JSON
+        rows = tally["versions"][version]["rows"]  # type: ignore[index]
+        print(f"    {rows} held-out digits: accuracy served {served:.4f}, offline {offline:.4f}")
+        if tally["failed"] or abs(served - offline) > 1e-4:
+            raise DemoError(f"the served model does not answer as the trained one does: {tally}")
+        return float(served)
+
+    def replace(self, store: str) -> None:
+        """Roll out version 2 while requests keep coming, until the old pods are gone."""
+        self.step("Replace it with v2 while four connections keep sending requests")
+        self.run_client("--follow", name="client-load")
+        self.until("pod/client-load --for=condition=Ready")
+        watch = Watch([KUBECTL, "--namespace", NAMESPACE, "get", "mdep", MODEL, "--watch"])
+        old = self.kubectl("get", "mdep", MODEL, "--output", "jsonpath={.status.stableRevision}", shown=False)
+        try:
+            self.deploy("2", store)
+            self.wait_ready()
+            print("\n    v2 has the traffic; the pods of v1 stay until their connections have ended (scaleDownDelay)")
+            self.until(f"pod --selector pilothouse.dev/revision={old} --for=delete")
+        finally:
+            watch.stop()
+        self.kubectl("delete", "pod", "client-load", "--wait=false", shown=False)
+        tally = self.tally("client-load")
+        print(f"\n    {tally['requests']} requests during the change, {tally['failed']} failed; by version:")
+        for version, numbers in tally["versions"].items():  # type: ignore[attr-defined]
+            print(f"      v{version}: {numbers['rows']} digits, accuracy {numbers['accuracy']:.4f}")
+        if tally["failed"] or set(tally["versions"]) != {"1", "2"}:  # type: ignore[call-overload]
+            raise DemoError(f"requests failed, or one version never answered: {tally}")
+
+    def clean(self) -> None:
+        self.step("Clean up")
+        self.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
+        helm.uninstall(RELEASE, namespace=SYSTEM, kubeconfig=self._cluster.kubeconfig, shown=True)
+        self.kubectl("delete", "namespace", SYSTEM, "--ignore-not-found")
+        # Helm keeps it (an uninstall must not delete anybody's models); this cluster had none before us.
+        self.kubectl("delete", "crd", "modeldeployments.pilothouse.dev", "--ignore-not-found")
+
+    def run(self) -> None:
+        self.step("Build the images and load them into the cluster")
+        images.ensure(self._cluster)
+        offline = self.train()
+        self.install()
+        store = self.put_up_store()
+        self.step("Serve v1")
+        self.deploy("1", store)
+        self.wait_ready()
+        self.kubectl("get", "mdep", "--output", "wide")
+        self.step("Send it the held-out digits")
+        first = self.measure("1", offline["1"])
+        (self._folder / "client-config").mkdir(exist_ok=True)
+        self.replace(store)
+        self.step("Send v2 the held-out digits")
+        second = self.measure("2", offline["2"])
+        self.kubectl("get", "mdep", "--output", "wide")
+        self.kubectl("get", "events", "--field-selector", "involvedObject.kind=ModelDeployment")
+        if second <= first:
+            raise DemoError(f"v2 ({second:.4f}) should be better than v1 ({first:.4f})")
+        self.step(f"Done: accuracy went from {first:.4f} to {second:.4f}, and not one request failed")
+
+
+def _list(objects: list[manifests.Json]) -> str:
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+
+
+def main() -> int:
+    """Run the demo; the exit status is 0 only if everything was as it should be."""
+    keep = os.environ.get("KEEP") == "1"
+    was_there = clusters.status().cluster is not None
+    print("==> Cluster", flush=True)
+    try:
+        cluster = clusters.up()
+        with tempfile.TemporaryDirectory(prefix="pilothouse-demo-") as folder:
+            demo = Demo(cluster, Path(folder))
+            try:
+                demo.run()
+            finally:
+                if not keep:
+                    demo.clean()
+        if keep:
+            print("\n    KEEP=1: the cluster is left running. To use it: eval $(.venv/bin/python -m dev.cluster env)")
+        elif not was_there:
+            clusters.down()
+    except (clusters.ClusterError, CommandFailedError, DemoError, images.ImagesError, helm.HelmError) as error:
+        print(f"\nerror: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
