@@ -19,8 +19,9 @@ class Rule:
         field: the field of the object to blame, in YAML's spelling; "" for the object as a whole.
         message: what is wrong and what to do; begins where the field's name ends.
         holds: whether the object (a model that is valid otherwise) keeps the rule.
-        cel: the same in the Common Expression Language, `self` being the object. None where the API server
-            already sees to it by other means or CEL cannot say it on every Kubernetes from 1.25 on.
+        cel: the same in the Common Expression Language, `self` being the object. It must not count on defaults: the
+            API server also tries it on a default such as {} as it stands. None where the API server already sees
+            to it by other means or CEL cannot say it on every Kubernetes from 1.25 on.
     """
 
     field: str

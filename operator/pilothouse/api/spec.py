@@ -202,7 +202,7 @@ class Runtime(SpecModel):
             "device",
             'is cuda, but no GPU is asked for; add one to resources.limits, as in "nvidia.com/gpu: 1"',
             lambda self: self.device is not Device.CUDA or _has_accelerator(self),
-            "self.device != 'cuda' || has(self.resources) && has(self.resources.limits) "
+            "!has(self.device) || self.device != 'cuda' || has(self.resources) && has(self.resources.limits) "
             "&& self.resources.limits.exists(k, "
             f"k.matches('{_ACCELERATORS}') && string(self.resources.limits[k]).matches('{_WHOLE_NUMBER}'))",
         ),
@@ -242,14 +242,14 @@ class Rollout(SpecModel):
             "progressDeadline",
             f"must be between 1s and {MAX_DURATION}",
             lambda self: 1 <= seconds(self.progress_deadline) <= seconds(MAX_DURATION),
-            "duration(self.progressDeadline) >= duration('1s') && "
+            "!has(self.progressDeadline) || duration(self.progressDeadline) >= duration('1s') && "
             f"duration(self.progressDeadline) <= duration('{MAX_DURATION}')",
         ),
         Rule(
             "scaleDownDelay",
             f"must be at most {MAX_DURATION}",
             lambda self: seconds(self.scale_down_delay) <= seconds(MAX_DURATION),
-            f"duration(self.scaleDownDelay) <= duration('{MAX_DURATION}')",
+            f"!has(self.scaleDownDelay) || duration(self.scaleDownDelay) <= duration('{MAX_DURATION}')",
         ),
     )
 
