@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
@@ -49,6 +48,8 @@ class Config:
             if not good:
                 problems.append(f"{variable}={env.get(variable, '')!r}: {rule}")
 
+        image = env.get("PILOTHOUSE_RUNTIME_IMAGE", "").strip()
+        check(bool(image), "PILOTHOUSE_RUNTIME_IMAGE", "must be the image of runtime pods")
         namespaces = tuple(
             dict.fromkeys(filter(None, map(str.strip, env.get("PILOTHOUSE_NAMESPACES", "").split(","))))
         )
@@ -70,8 +71,7 @@ class Config:
         if problems:
             raise ConfigError("; ".join(problems))
         return cls(
-            runtime_image=env.get("PILOTHOUSE_RUNTIME_IMAGE")
-            or f"pilothouse/runtime:{version('pilothouse')}",
+            runtime_image=image,
             namespaces=namespaces,
             lease_namespace=lease_namespace,
             log_level=log_level,

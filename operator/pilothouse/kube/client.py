@@ -7,7 +7,6 @@ import os
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
@@ -96,7 +95,7 @@ class Client:
 
     def __init__(self, configuration: Configuration) -> None:
         self._api = ApiClient(configuration)
-        self._api.user_agent = f"pilothouse/{version('pilothouse')}"
+        self._api.user_agent = "pilothouse"
 
     @classmethod
     async def connect(cls) -> Self:

@@ -1,0 +1,388 @@
+"""What every implementation of the loop's ports must do: the API server's adapters and the cluster in memory alike."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Protocol
+
+import pytest
+
+from pilothouse.api import names
+from pilothouse.control.errors import BlockedError, GoneError, TransientError
+from pilothouse.control.ports import Applier, Reader, Recorder, StatusWriter
+from pilothouse.plan.actions import Apply, Delete, Notice
+from pilothouse.plan.seen import Json, Key, Seen
+
+MODEL = "digits"
+REVISION = "digits-0123456789"
+SPEC: Json = {"model": {"uri": "file:///models/digits.pt"}}
+STATUS: Json = {"observedGeneration": 1, "replicas": 2, "readyReplicas": 1, "stableRevision": REVISION}
+NOTICE = Notice("Warning", "ModelLoadFailed", "the file is no model")
+
+
+class Hands(Protocol):
+    """What a user does to the cluster, and reads from it, in one namespace of the test's own."""
+
+    namespace: str
+    reader: Reader
+    applier: Applier
+    status_writer: StatusWriter
+    recorder: Recorder
+
+    async def create(self, manifest: Json) -> Json: ...
+    async def replace(self, body: Json) -> Json: ...
+    async def get(self, kind: str, name: str) -> Json | None: ...
+    async def delete(self, kind: str, name: str) -> None: ...
+    async def notices(self) -> list[Notice]: ...
+
+
+class PortsContract:
+    """Give these tests a fixture `hands`."""
+
+    async def test_there_is_nothing_to_see_of_an_unknown_key(self, hands: Hands) -> None:
+        assert await hands.reader.observe(Key(hands.namespace, "nobody")) is None
+
+    async def test_no_name_is_too_long_to_be_looked_at(self, hands: Hands) -> None:
+        assert await hands.reader.observe(Key(hands.namespace, "n" * 100)) is None
+
+    async def test_a_new_model_is_seen_without_children(self, hands: Hands) -> None:
+        body = await model(hands)
+        seen = await look(hands)
+        assert (seen.uid, seen.generation, seen.key) == (
+            body["metadata"]["uid"],
+            1,
+            Key(hands.namespace, MODEL),
+        )
+        assert (seen.deployments, seen.services, seen.revisions, seen.pods) == ((), (), (), ())
+
+    async def test_what_is_applied_is_seen_as_our_own(self, hands: Hands) -> None:
+        body = await model(hands)
+        for manifest in (deployment(body), service(body), revision(body)):
+            await hands.applier.execute(Apply(manifest, new=True))
+        seen = await look(hands)
+        for kind, child in (
+            ("Deployment", seen.deployment(REVISION)),
+            ("Service", seen.service(MODEL)),
+            ("ControllerRevision", seen.revision(REVISION)),
+        ):
+            assert child is not None
+            assert child["kind"] == kind
+            assert child["apiVersion"] in ("v1", "apps/v1")
+
+    async def test_children_are_seen_in_the_order_of_their_names(self, hands: Hands) -> None:
+        body = await model(hands)
+        for name in ("zeta", "alpha", "mid"):
+            await hands.applier.execute(Apply(service(body, name), new=True))
+        seen = await look(hands)
+        assert [child["metadata"]["name"] for child in seen.services] == ["alpha", "mid", "zeta"]
+
+    async def test_labelled_strangers_are_seen_but_not_owned(self, hands: Hands) -> None:
+        body = await model(hands)
+        stranger = service(body, "stranger")
+        del stranger["metadata"]["ownerReferences"]
+        await hands.create(stranger)
+        seen = await look(hands)
+        assert [seen.owned(child) for child in seen.services] == [False]
+        assert seen.service("stranger") is None
+
+    async def test_children_of_other_models_are_not_seen(self, hands: Hands) -> None:
+        body = await model(hands)
+        other = await model(hands, "letters")
+        await hands.applier.execute(Apply(service(other, "letters"), new=True))
+        await hands.applier.execute(Apply(service(body), new=True))
+        seen = await look(hands)
+        assert [child["metadata"]["name"] for child in seen.services] == [MODEL]
+
+    async def test_pods_are_seen_by_their_labels(self, hands: Hands) -> None:
+        await model(hands)
+        await hands.create(pod(hands.namespace))
+        seen = await look(hands)
+        assert [(child["kind"], child["metadata"]["name"]) for child in seen.pods] == [("Pod", "digits-pod")]
+
+    async def test_applying_the_same_again_changes_nothing(self, hands: Hands) -> None:
+        body = await model(hands)
+        for manifest in (deployment(body), service(body), revision(body)):
+            await hands.applier.execute(Apply(manifest, new=True))
+            before = await version(hands, manifest)
+            await hands.applier.execute(Apply(manifest, new=False))
+            assert await version(hands, manifest) == before
+
+    async def test_a_changed_field_is_written_and_counted(self, hands: Hands) -> None:
+        body = await model(hands)
+        await hands.applier.execute(Apply(deployment(body, replicas=1), new=True))
+        await hands.applier.execute(Apply(deployment(body, replicas=3), new=False))
+        live = await there(hands, "Deployment", REVISION)
+        assert (live["spec"]["replicas"], live["metadata"]["generation"]) == (3, 2)
+
+    async def test_a_field_that_is_no_longer_applied_goes(self, hands: Hands) -> None:
+        body = await model(hands)
+        manifest = service(body)
+        manifest["metadata"]["annotations"] = {"note": "made by us", "stays": "yes"}
+        await hands.applier.execute(Apply(copy.deepcopy(manifest), new=True))
+        del manifest["metadata"]["annotations"]["note"]
+        await hands.applier.execute(Apply(manifest, new=False))
+        live = await there(hands, "Service", MODEL)
+        assert live["metadata"]["annotations"] == {"stays": "yes"}
+
+    async def test_fields_of_others_are_left_alone(self, hands: Hands) -> None:
+        body = await model(hands)
+        await hands.applier.execute(Apply(service(body), new=True))
+        live = await there(hands, "Service", MODEL)
+        live["metadata"]["annotations"] = {"theirs": "kept"}
+        await hands.replace(live)
+        changed = service(body)
+        changed["spec"]["selector"] = {"app": "other"}
+        await hands.applier.execute(Apply(changed, new=False))
+        live = await there(hands, "Service", MODEL)
+        assert live["metadata"]["annotations"] == {"theirs": "kept"}
+        assert live["spec"]["selector"] == {"app": "other"}
+
+    async def test_our_fields_are_taken_back(self, hands: Hands) -> None:
+        body = await model(hands)
+        await hands.applier.execute(Apply(deployment(body, replicas=1), new=True))
+        live = await there(hands, "Deployment", REVISION)
+        live["spec"]["replicas"] = 7
+        await hands.replace(live)
+        await hands.applier.execute(Apply(deployment(body, replicas=1), new=False))
+        assert (await there(hands, "Deployment", REVISION))["spec"]["replicas"] == 1
+
+    async def test_a_name_that_nobody_owns_is_taken(self, hands: Hands) -> None:
+        body = await model(hands)
+        theirs = service(body)
+        del theirs["metadata"]["ownerReferences"], theirs["metadata"]["labels"]
+        before = await hands.create(theirs)
+        with pytest.raises(BlockedError) as caught:
+            await hands.applier.execute(Apply(service(body), new=True))
+        assert caught.value.reason == "NameTaken"
+        assert 'Service "digits"' in str(caught.value)
+        assert await there(hands, "Service", MODEL) == before
+
+    async def test_a_name_that_another_model_owns_is_taken(self, hands: Hands) -> None:
+        body, other = await model(hands), await model(hands, "letters")
+        before = await hands.create(service(other, MODEL))
+        with pytest.raises(BlockedError, match='"letters"') as caught:
+            await hands.applier.execute(Apply(service(body), new=True))
+        assert caught.value.reason == "NameTaken"
+        assert await there(hands, "Service", MODEL) == before
+
+    async def test_a_child_of_the_last_object_of_that_name_is_waited_for(self, hands: Hands) -> None:
+        body = await model(hands)
+        # As garbage collection leaves it for a moment: its owner is gone, and had the same name.
+        older = service(
+            body | {"metadata": body["metadata"] | {"uid": "11111111-1111-1111-1111-111111111111"}}
+        )
+        older["metadata"]["finalizers"] = ["pilothouse.test/hold"]
+        before = await hands.create(older)
+        with pytest.raises(TransientError, match="collected"):
+            await hands.applier.execute(Apply(service(body), new=True))
+        live = await there(hands, "Service", MODEL)
+        assert live["spec"] == before["spec"]
+        live["metadata"].pop("finalizers", None)
+        await hands.replace(live)
+
+    async def test_our_own_child_that_lost_its_labels_gets_them_back(self, hands: Hands) -> None:
+        body = await model(hands)
+        await hands.applier.execute(Apply(service(body), new=True))
+        live = await there(hands, "Service", MODEL)
+        del live["metadata"]["labels"]
+        await hands.replace(live)
+        await hands.applier.execute(Apply(service(body), new=True))
+        assert (await look(hands)).service(MODEL) is not None
+
+    async def test_an_immutable_field_is_not_changed(self, hands: Hands) -> None:
+        body = await model(hands)
+        await hands.applier.execute(Apply(deployment(body), new=True))
+        changed = deployment(body)
+        changed["spec"]["selector"]["matchLabels"]["more"] = "of it"
+        changed["spec"]["template"]["metadata"]["labels"]["more"] = "of it"
+        with pytest.raises(BlockedError, match="selector") as caught:
+            await hands.applier.execute(Apply(changed, new=False))
+        assert caught.value.reason == "InvalidSpec"
+
+    async def test_a_revision_takes_a_new_number_and_keeps_its_data(self, hands: Hands) -> None:
+        body = await model(hands)
+        await hands.applier.execute(Apply(revision(body), new=True))
+        await hands.applier.execute(Apply(revision(body) | {"revision": 2}, new=False))
+        assert (await there(hands, "ControllerRevision", REVISION))["revision"] == 2
+        with pytest.raises(BlockedError):
+            await hands.applier.execute(Apply(revision(body) | {"data": {"model": "other"}}, new=False))
+
+    async def test_a_child_is_deleted_and_may_be_gone_already(self, hands: Hands) -> None:
+        body = await model(hands)
+        await hands.applier.execute(Apply(service(body), new=True))
+        delete = deletion(await there(hands, "Service", MODEL))
+        await hands.applier.execute(delete)
+        assert await hands.get("Service", MODEL) is None
+        await hands.applier.execute(delete)
+
+    async def test_another_object_of_the_same_name_is_not_deleted(self, hands: Hands) -> None:
+        body = await model(hands)
+        await hands.applier.execute(Apply(service(body), new=True))
+        older = deletion(await there(hands, "Service", MODEL))
+        await hands.delete("Service", MODEL)
+        await hands.create(service(body))
+        await hands.applier.execute(older)
+        assert await hands.get("Service", MODEL) is not None
+
+    async def test_a_status_is_written_and_is_no_new_generation(self, hands: Hands) -> None:
+        body = await model(hands)
+        await hands.status_writer.write(body, STATUS)
+        seen = await look(hands)
+        assert seen.body["status"] == STATUS
+        assert (seen.generation, seen.body["spec"]) == (1, body["spec"])
+
+    async def test_the_same_status_again_changes_nothing(self, hands: Hands) -> None:
+        body = await model(hands)
+        await hands.status_writer.write(body, STATUS)
+        before = await version(hands, body)
+        await hands.status_writer.write(body, STATUS)
+        assert await version(hands, body) == before
+
+    async def test_what_a_status_no_longer_says_goes(self, hands: Hands) -> None:
+        body = await model(hands)
+        conditions = [condition("Ready"), condition("Reconciling")]
+        await hands.status_writer.write(body, STATUS | {"conditions": conditions})
+        await hands.status_writer.write(body, {"observedGeneration": 1, "conditions": conditions[:1]})
+        assert (await look(hands)).body["status"] == {"observedGeneration": 1, "conditions": conditions[:1]}
+
+    async def test_a_status_is_for_one_object_and_not_for_its_name(self, hands: Hands) -> None:
+        older = await model(hands)
+        await hands.delete(names.KIND, MODEL)
+        with pytest.raises(GoneError):
+            await hands.status_writer.write(older, STATUS)
+        await model(hands)
+        with pytest.raises(GoneError):
+            await hands.status_writer.write(older, STATUS)
+        assert "status" not in (await look(hands)).body
+
+    async def test_a_notice_is_told_once_for_each_state_of_an_object(self, hands: Hands) -> None:
+        body = await model(hands)
+        await hands.recorder.emit(body, NOTICE)
+        await hands.recorder.emit(body, NOTICE)
+        assert await hands.notices() == [NOTICE]
+        await hands.status_writer.write(body, STATUS)
+        await hands.recorder.emit((await look(hands)).body, NOTICE)
+        assert await hands.notices() == [NOTICE, NOTICE]
+
+    async def test_a_notice_about_nothing_does_no_harm(self, hands: Hands) -> None:
+        body = await model(hands)
+        nowhere = body | {"metadata": body["metadata"] | {"namespace": "nowhere-at-all"}}
+        await hands.recorder.emit(nowhere, NOTICE)
+        assert await hands.notices() == []
+
+
+async def model(hands: Hands, name: str = MODEL) -> Json:
+    """Create a ModelDeployment and return it."""
+    return await hands.create(
+        {
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            "metadata": {"namespace": hands.namespace, "name": name},
+            "spec": copy.deepcopy(SPEC),
+        }
+    )
+
+
+async def look(hands: Hands) -> Seen:
+    """Observe the model, which must be there."""
+    seen = await hands.reader.observe(Key(hands.namespace, MODEL))
+    assert seen is not None
+    return seen
+
+
+async def there(hands: Hands, kind: str, name: str) -> Json:
+    """Return an object that must be there."""
+    body = await hands.get(kind, name)
+    assert body is not None
+    return body
+
+
+async def version(hands: Hands, manifest: Json) -> str:
+    """Return the resourceVersion of an object that must be there."""
+    body = await there(hands, manifest["kind"], manifest["metadata"]["name"])
+    return str(body["metadata"]["resourceVersion"])
+
+
+def deletion(body: Json) -> Delete:
+    """Return the deletion of exactly this object."""
+    meta = body["metadata"]
+    return Delete(body["apiVersion"], body["kind"], meta["namespace"], meta["name"], meta["uid"])
+
+
+def metadata(owner: Json, name: str) -> Json:
+    """Return the metadata of a child of `owner`."""
+    meta = owner["metadata"]
+    reference = {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "name": meta["name"],
+        "uid": meta["uid"],
+    }
+    return {
+        "name": name,
+        "namespace": meta["namespace"],
+        "labels": names.child_labels(meta["name"], None),
+        "ownerReferences": [reference | {"controller": True}],
+    }
+
+
+def service(owner: Json, name: str = MODEL) -> Json:
+    """Return a Service of `owner`."""
+    spec = {
+        "selector": {"app": "x"},
+        "ports": [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}],
+    }
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata(owner, name), "spec": spec}
+
+
+def deployment(owner: Json, replicas: int = 0) -> Json:
+    """Return a Deployment of `owner`; without replicas by default, as nothing may run its pods."""
+    labels = {"app": owner["metadata"]["name"]}
+    containers = [{"name": "model", "image": "none", "env": [{"name": "A", "value": "b"}]}]
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(owner, REVISION),
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": dict(labels)}, "spec": {"containers": containers}},
+        },
+    }
+
+
+def revision(owner: Json) -> Json:
+    """Return a ControllerRevision of `owner`."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "ControllerRevision",
+        "metadata": metadata(owner, REVISION),
+        "revision": 1,
+        "data": {"model": {"uri": "file:///m.pt"}, "template": {"spec": {"containers": [{"name": "model"}]}}},
+    }
+
+
+def pod(namespace: str) -> Json:
+    """Return a pod of the model, as a ReplicaSet would make it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": "digits-pod",
+            "namespace": namespace,
+            "labels": names.child_labels(MODEL, REVISION),
+        },
+        "spec": {"containers": [{"name": "model", "image": "none"}]},
+    }
+
+
+def condition(kind: str) -> dict[str, Any]:
+    """Return a condition that is true."""
+    return {
+        "type": kind,
+        "status": "True",
+        "reason": "Progressing",
+        "message": "words",
+        "observedGeneration": 1,
+        "lastTransitionTime": "2026-01-01T12:00:00Z",
+    }
