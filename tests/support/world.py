@@ -123,7 +123,10 @@ class World:
     def ready_pods(self, revision: str) -> int:
         """Return how many pods of a revision are ready and not being deleted."""
         return sum(
-            any(c["type"] == "Ready" and c["status"] == "True" for c in pod.get("status", {}).get("conditions", ()))
+            any(
+                c["type"] == "Ready" and c["status"] == "True"
+                for c in pod.get("status", {}).get("conditions", ())
+            )
             for pod in self.nodes.pods(revision)
         )
 
@@ -176,4 +179,3 @@ class World:
         self.time = max(self.time, end)
         await self.one_pass()
         await self.one_pass()
-

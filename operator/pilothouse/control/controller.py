@@ -29,7 +29,6 @@ class Controller:
         self._queue: WorkQueue[Key] = WorkQueue()
         self._backoff: Backoff[Key] = Backoff()
         self._rng = random.Random()  # noqa: S311 - spreads load, guards nothing
-        self._stopping = False
 
     def enqueue(self, key: Key) -> None:
         """Something happened to this key. Call from the loop's own thread."""
@@ -40,18 +39,18 @@ class Controller:
         """Work until cancelled; a pass that has begun is finished first."""
         tasks = [asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(self._workers)]
         try:
-            await asyncio.gather(*tasks)
-        except asyncio.CancelledError:
-            self._stopping = True
+            # Not gather: it would pass a cancellation on, and each worker must get exactly one.
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                task.result()
+        finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            raise
-        finally:
             self._queue.close()
 
     async def _work(self) -> None:
-        while not self._stopping:
+        while True:
             key = await self._queue.get()
             self._telemetry.queued(len(self._queue))
             # Shielded: cancelling a worker must not cut a pass between acting and writing the status. (The next
