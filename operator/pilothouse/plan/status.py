@@ -64,6 +64,7 @@ def compose(
         "url": f"http://{seen.key.name}.{seen.key.namespace}.svc",
         "replicas": len(pods),
         "readyReplicas": ready_pods,
+        "replicasSummary": f"{ready_pods}/{desired}",
         "selector": _selector(seen, serving),
         "conditions": _conditions(seen, ready, _available(ready_pods, desired, serving), now),
         "revisions": [_entry(seen, state, entry) for entry in state.entries],
