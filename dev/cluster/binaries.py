@@ -23,7 +23,7 @@ from dev.cluster.report import Report
 KUBERNETES_VERSION = "1.20.2"
 COMMANDS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
 
-_PACKAGES = ("etcd-server", "containerd", "runc", "containernetworking-plugins")
+_PACKAGES = ("etcd-server", "containerd", "runc", "containernetworking-plugins", "busybox-static")
 _GO_PACKAGES = ("golang-1.19-go", "golang-1.19-src", "golang-github-modern-go-reflect2-dev")
 # The tree's own reflect2 1.0.1 is older than Go 1.18, which changed how maps are walked: an API server built with
 # it dies with "fatal error: fault" on the first custom resource. Debian's is 1.0.2, which knows both ways.

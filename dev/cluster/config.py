@@ -13,6 +13,9 @@ from dev.cluster.layout import NODE_NAME, Layout
 
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 PAUSE_IMAGE = "localhost/pilothouse/pause:1"
+BUSYBOX_IMAGE = (
+    "localhost/pilothouse/busybox:1"  # a shell, a web server and a client, in a cluster with no registry
+)
 KUBECONFIG_USERS = ("controller-manager", "scheduler", "kubelet-client", "kube-proxy")
 
 Document = dict[str, Any]  # a JSON object: its values are whatever the component's schema says

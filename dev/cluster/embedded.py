@@ -1,6 +1,7 @@
 """Bringing an embedded cluster up, healing it, taking it down."""
 
 import contextlib
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -16,13 +17,13 @@ from dev.cluster import (
     components,
     config,
     network,
-    pause,
     state,
 )
 from dev.cluster.binaries import Binaries
 from dev.cluster.components import API_SERVER, Component
-from dev.cluster.config import CONTAINERD_SOCKET, PAUSE_IMAGE
+from dev.cluster.config import BUSYBOX_IMAGE, CONTAINERD_SOCKET, PAUSE_IMAGE
 from dev.cluster.errors import ClusterError
+from dev.cluster.image import write_image
 from dev.cluster.layout import LOCK_ROOT, STATE_ROOT, Layout
 from dev.cluster.privileges import require
 from dev.cluster.report import Report
@@ -92,7 +93,7 @@ class Embedded:
         """
         if "containerd" not in self.sandbox.running():
             raise ClusterError(f"cluster {self.layout.identity} has no node to import {archive} into")
-        self._ctr("images", "import", str(archive.resolve()), timeout=600)
+        self._ctr("images", "import", "-", stdin=archive, timeout=600)
 
     def _usable(self) -> State | None:
         """The state of a cluster that still runs and is still connected, else None."""
@@ -122,7 +123,8 @@ class Embedded:
         self.sandbox.destroy()
         network.disconnect(self.layout)
         cgroups.remove(self.layout.cgroup)
-        shutil.rmtree(self.layout.root, ignore_errors=False) if self.layout.root.exists() else None
+        if self.layout.root.exists():
+            shutil.rmtree(self.layout.root)
 
     def _start(self, programs: Binaries, known: State) -> None:
         layout, reach = self.layout, known.addresses
@@ -147,10 +149,15 @@ class Embedded:
     def _prepare_node(self, programs: Binaries, known: State) -> None:
         network.refuse_unknown_services(self.sandbox, known.addresses)
         self._wait("containerd", self._containerd_answers)
-        if PAUSE_IMAGE not in self._ctr("images", "list", "--quiet"):
-            archive = self.layout.root / "pause.tar"
-            pause.write_image(programs.kubernetes / "pause", PAUSE_IMAGE, archive)
-            self._ctr("images", "import", str(archive))
+        present = self._ctr("images", "list", "--quiet").split()
+        for image, program in {
+            PAUSE_IMAGE: programs.kubernetes / "pause",
+            BUSYBOX_IMAGE: programs.debian / "bin/busybox",
+        }.items():
+            if image not in present:
+                archive = self.layout.root / f"{program.name}.tar"
+                write_image(program, image, archive)
+                self.import_image(archive)
 
     def _containerd_answers(self) -> bool:
         try:
@@ -159,10 +166,10 @@ class Embedded:
             return False
         return True
 
-    def _ctr(self, *arguments: str, timeout: float = 60) -> str:
+    def _ctr(self, *arguments: str, stdin: Path = Path(os.devnull), timeout: float = 60) -> str:
         program = str(binaries.cached().debian / "usr/bin/ctr")
         options = (f"--address={CONTAINERD_SOCKET}", "--namespace=k8s.io")
-        return self.sandbox.execute([program, *options, *arguments], timeout=timeout)
+        return self.sandbox.execute([program, *options, *arguments], stdin=stdin, timeout=timeout)
 
     def _run(self, wanted: Iterable[Component], programs: Binaries) -> None:
         for component in wanted:

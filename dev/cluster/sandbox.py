@@ -79,7 +79,7 @@ class Sandbox:
             "--fork",
             "--kill-child",
             "--mount",
-            "--propagation=private",
+            "--propagation=slave",
             "--mount-proc",
         ]
         with log.open("wb") as output:
@@ -102,8 +102,13 @@ class Sandbox:
         binds = [text for point, name in MOUNT_POINTS.items() for text in (name, str(point))]
         self.execute(["sh", "-c", _PREPARE_MOUNTS, "prepare", str(layout.root), *binds, "--", *settings])
 
-    def execute(self, argv: Sequence[str], *, timeout: float | None = 60) -> str:
+    def execute(self, argv: Sequence[str], *, stdin: Path = Path(os.devnull), timeout: float = 60) -> str:
         """Run a program inside the namespaces and return its standard output.
+
+        Args:
+            argv: the program and its arguments.
+            stdin: a file of the host's, which need not be visible inside.
+            timeout: seconds.
 
         Raises:
             ClusterError: the cluster does not run, or the program fails; the message holds its standard error.
@@ -113,9 +118,10 @@ class Sandbox:
             raise ClusterError(f"cluster {self._layout.identity} does not run")
         enter = ["nsenter", f"--target={pid}", "--mount", "--net", "--ipc", "--pid", "--"]
         try:
-            done = subprocess.run(
-                [*enter, *argv], capture_output=True, text=True, timeout=timeout, check=True
-            )
+            with stdin.open("rb") as source:
+                done = subprocess.run(
+                    [*enter, *argv], stdin=source, capture_output=True, text=True, timeout=timeout, check=True
+                )
         except subprocess.CalledProcessError as error:
             raise ClusterError(f"{' '.join(argv[:6])}: {error.stderr.strip()}") from error
         except subprocess.TimeoutExpired as error:

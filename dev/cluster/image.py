@@ -1,4 +1,4 @@
-"""The image of the process that holds a pod's namespaces: one static program, packed without any container tool."""
+"""Images that are one static program, packed without any container tool."""
 
 import hashlib
 import io
@@ -8,16 +8,16 @@ from pathlib import Path
 
 
 def write_image(program: Path, tag: str, archive: Path) -> None:
-    """Pack the static executable `program` as the image `tag`.
+    """Pack the static executable `program` as the image `tag`; it is started as `/NAME` by an unprivileged user.
 
     The archive has the layout of "Docker Image Specification v1.2", which `ctr images import` reads.
     """
-    layer = _tar({"pause": program.read_bytes()}, mode=0o755)
+    layer = _tar({program.name: program.read_bytes()}, mode=0o755)
     config = json.dumps(
         {
             "architecture": "amd64",
             "os": "linux",
-            "config": {"Entrypoint": ["/pause"], "User": "65535:65535"},
+            "config": {"Entrypoint": [f"/{program.name}"], "User": "65535:65535"},
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
         }
     ).encode()
