@@ -1,0 +1,71 @@
+"""The base images, made from Debian's packages: one to run on, and one to install dependencies in."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import pip as pip_package
+
+from dev.cluster.report import Report
+from dev.images.buildah import Buildah
+from dev.images.recipe import digest
+from dev.images.tools import Tools
+
+_SUITE: Final = "bookworm"
+_PACKAGES: Final = "python3,ca-certificates,libstdc++6,usr-is-merged"
+# Licences stay, as in Debian's own slim images.
+_PATHS: Final = (
+    *(f"path-exclude=/usr/share/{name}/*" for name in ("doc", "info", "locale", "man")),
+    "path-include=/usr/share/doc/*/copyright",
+)
+_MMDEBSTRAP: Final = (
+    "mmdebstrap",
+    "--variant=essential",
+    f"--include={_PACKAGES}",
+    "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
+    *(f"--dpkgopt={path}" for path in _PATHS),
+    _SUITE,
+)
+
+
+def key() -> str:
+    """Names both base images."""
+    return digest(_MMDEBSTRAP)
+
+
+def base_image() -> str:
+    """What containers run on: Debian's essential packages and Python, without apt and pip."""
+    return f"localhost/pilothouse-base:{key()}"
+
+
+def builder_image() -> str:
+    """The base image with pip."""
+    return f"localhost/pilothouse-builder:{key()}"
+
+
+def ensure(buildah: Buildah, tools: Tools, scratch: Path, report: Report) -> None:
+    """Make both base images if they are not there (half a minute).
+
+    Args:
+        buildah: where they are kept.
+        tools: runs mmdebstrap.
+        scratch: an existing folder for files that are not kept.
+        report: where progress is told.
+
+    Raises:
+        ImageError: Debian's packages cannot be had, or buildah fails.
+    """
+    if {base_image(), builder_image()} <= set(buildah.images()):
+        return
+    report.say(f"making the base image from Debian {_SUITE}'s packages")
+    with TemporaryDirectory(dir=scratch) as folder:
+        files = Path(folder) / "base.tar"
+        tools.run(*_MMDEBSTRAP, str(files))
+        container = buildah.read("from", "scratch")
+        buildah.run("add", "--quiet", container, str(files), "/")
+    buildah.run("commit", "--quiet", container, base_image())
+    # Debian's own pip would bring 60 MB of packages with it; the one that this program runs beside is a folder.
+    pip = str(Path(pip_package.__file__).parent)
+    buildah.run("copy", "--quiet", container, pip, "/usr/lib/python3/dist-packages/pip")
+    buildah.run("commit", "--quiet", container, builder_image())
+    buildah.run("rm", container)

@@ -1,0 +1,82 @@
+"""Getting the images to where a cluster finds them."""
+
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from dev.cluster import Cluster, binaries
+from dev.cluster.config import CONTAINERD_SOCKET
+from dev.cluster.report import Report
+from dev.images.build import Image, build, cache
+from dev.images.recipe import chosen
+from dev.images.tools import Tools
+
+# Where a user's own cluster pulls from; also where `ensure` pushes to.
+PREFIX_VARIABLE: Final = "PILOTHOUSE_IMAGE_PREFIX"
+_PREFIX: Final = "docker.io/pilothouse"
+
+
+def ensure(
+    cluster: Cluster, *, only: str | None = None, tag: str | None = None, report: Report | None = None
+) -> dict[str, str]:
+    """Make the images of this checkout available to a cluster; returns the reference of each by its name.
+
+    An embedded cluster gets what has changed since it last got it. For a cluster that KUBECONFIG names, the images
+    are pushed to the registry path in PILOTHOUSE_IMAGE_PREFIX. Without that variable nothing is built or pushed:
+    `report` says which images the cluster must be able to pull.
+
+    Args:
+        cluster: one that runs, with a node.
+        only: "operator" or "runtime"; both unless given.
+        tag: in place of the project's version. The same content may have several.
+        report: where progress is told.
+
+    Raises:
+        ImageError: this machine cannot build, a build fails, or the registry refuses.
+        ClusterError: a Debian package cannot be installed, or the node refuses the image.
+        ValueError: there is no image called `only`.
+    """
+    report = report or Report()
+    prefix = os.environ.get(PREFIX_VARIABLE)
+    if cluster.embedded:
+        return {image.name: _load(cluster, image, tag, report) for image in build(only, report=report)}
+    if prefix:
+        return {
+            image.name: _push(image, image.reference(prefix, tag), report)
+            for image in build(only, report=report)
+        }
+    references = {recipe.name: f"{_PREFIX}/{recipe.name}:{tag or recipe.version}" for recipe in chosen(only)}
+    report.say(
+        f"nothing is built for the cluster that {cluster.kubeconfig} names, which must be able to pull "
+        f"{' and '.join(references.values())}. To have them built and pushed to a registry that it pulls from, set "
+        f"{PREFIX_VARIABLE}=registry.example.com/path; docs/images.md shows other ways"
+    )
+    return references
+
+
+def _load(cluster: Cluster, image: Image, tag: str | None, report: Report) -> str:
+    reference = image.reference(_PREFIX, tag)
+    listed = [line.split() for line in _ctr(cluster, "images", "list", f"name=={reference}").splitlines()[1:]]
+    if [reference, image.layout.manifest_digest(image.ref)] in [[line[0], line[2]] for line in listed]:
+        return reference
+    # What the node has of an earlier image, torch above all, is not sent again.
+    known = _ctr(cluster, "content", "list", "--quiet").split()
+    with TemporaryDirectory(dir=cache()) as folder:
+        archive = Path(folder) / f"{image.name}.tar"
+        image.layout.write_archive(image.ref, archive, reference, without=known)
+        cluster.import_image(archive)
+    report.say(f"{reference} is in the node")
+    return reference
+
+
+def _push(image: Image, reference: str, report: Report) -> str:
+    report.say(f"pushing {reference}")
+    source = f"oci:{image.layout.root}:{image.ref}"
+    Tools(cache() / "build.log").run("skopeo", "copy", "--quiet", source, f"docker://{reference}")
+    return reference
+
+
+def _ctr(cluster: Cluster, *arguments: str) -> str:
+    program = str(binaries.cached().debian / "usr/bin/ctr")
+    return cluster.execute([program, f"--address={CONTAINERD_SOCKET}", "--namespace=k8s.io", *arguments])
