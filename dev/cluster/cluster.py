@@ -39,6 +39,14 @@ class Cluster:
         """
         self._own("images are imported").import_image(archive)
 
+    def ctr(self, *arguments: str) -> str:
+        """Run containerd's own command line client on the node; returns its standard output.
+
+        Raises:
+            ClusterError: it fails, there is no node, or the cluster is not embedded.
+        """
+        return self._own("containerd is asked").ctr(*arguments)
+
     def stop_apiserver(self) -> None:
         """Kill the API server, as if its machine had lost power; what it stored is kept.
 

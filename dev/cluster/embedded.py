@@ -93,7 +93,13 @@ class Embedded:
         """
         if "containerd" not in self.sandbox.running():
             raise ClusterError(f"cluster {self.layout.identity} has no node to import {archive} into")
-        self._ctr("images", "import", "-", stdin=archive, timeout=600)
+        self.ctr("images", "import", "-", stdin=archive, timeout=600)
+
+    def ctr(self, *arguments: str, stdin: Path = Path(os.devnull), timeout: float = 60) -> str:
+        """Run containerd's own command line client in Kubernetes' namespace; returns its standard output."""
+        program = str(binaries.cached().debian / "usr/bin/ctr")
+        options = (f"--address={CONTAINERD_SOCKET}", "--namespace=k8s.io")
+        return self.sandbox.execute([program, *options, *arguments], stdin=stdin, timeout=timeout)
 
     def _usable(self) -> State | None:
         """The state of a cluster that still runs and is still connected, else None."""
@@ -149,7 +155,7 @@ class Embedded:
     def _prepare_node(self, programs: Binaries, known: State) -> None:
         network.refuse_unknown_services(self.sandbox, known.addresses)
         self._wait("containerd", self._containerd_answers)
-        present = self._ctr("images", "list", "--quiet").split()
+        present = self.ctr("images", "list", "--quiet").split()
         for image, program in {
             PAUSE_IMAGE: programs.kubernetes / "pause",
             BUSYBOX_IMAGE: programs.debian / "bin/busybox",
@@ -161,15 +167,10 @@ class Embedded:
 
     def _containerd_answers(self) -> bool:
         try:
-            self._ctr("version")
+            self.ctr("version")
         except ClusterError:
             return False
         return True
-
-    def _ctr(self, *arguments: str, stdin: Path = Path(os.devnull), timeout: float = 60) -> str:
-        program = str(binaries.cached().debian / "usr/bin/ctr")
-        options = (f"--address={CONTAINERD_SOCKET}", "--namespace=k8s.io")
-        return self.sandbox.execute([program, *options, *arguments], stdin=stdin, timeout=timeout)
 
     def _run(self, wanted: Iterable[Component], programs: Binaries) -> None:
         for component in wanted:
