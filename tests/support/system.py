@@ -1,0 +1,84 @@
+"""Pilothouse as it is installed for the end-to-end tests, and the ways to disturb it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from dev import helm
+from dev.cluster import Cluster
+from dev.shell import ROOT
+from tests.support.kubectl import Kubectl, RefusedError
+from tests.support.waiting import holds_for, until
+
+SYSTEM = "pilothouse-system"
+_RELEASE = "pilothouse"
+_CHART = ROOT / "charts/pilothouse"
+_OPERATOR = "app.kubernetes.io/component=operator"
+
+
+def image_values(references: dict[str, str]) -> dict[str, Any]:
+    """Return the chart's values for the images with these references."""
+    operator, runtime = (references[name].rpartition(":") for name in ("operator", "runtime"))
+    return {
+        "image": {"repository": operator[0], "tag": operator[2]},
+        "runtime": {"image": {"repository": runtime[0], "tag": runtime[2]}},
+    }
+
+
+@dataclass(frozen=True)
+class System:
+    """One installation of Pilothouse.
+
+    Attributes:
+        references: the references of its images, by name (operator, runtime).
+    """
+
+    cluster: Cluster
+    references: dict[str, str]
+
+    @property
+    def kubectl(self) -> Kubectl:
+        return Kubectl(self.cluster.kubeconfig, SYSTEM)
+
+    def install(self, **values: Any) -> None:
+        """Install or upgrade, and wait as Helm 4 does."""
+        helm.install(
+            _RELEASE,
+            _CHART,
+            namespace=SYSTEM,
+            kubeconfig=self.cluster.kubeconfig,
+            values={**image_values(self.references), **values},
+        )
+
+    def uninstall(self) -> None:
+        helm.uninstall(_RELEASE, namespace=SYSTEM, kubeconfig=self.cluster.kubeconfig)
+
+    def operator_pods(self) -> list[dict[str, Any]]:
+        return self.kubectl.list("pods", "app.kubernetes.io/name=pilothouse")
+
+    def kill_operator(self) -> None:
+        """Kill the operator's process with SIGKILL; the kubelet starts it again."""
+        restarts = self._restarts()
+        # From inside the container: its init process takes no SIGKILL from there, but the node's own tools do.
+        self.cluster.execute(["pkill", "-KILL", "-f", "python.* -m pilothouse$"])
+        until(lambda: self._restarts() > restarts, seconds=60, what=lambda: f"restart: {self.operator_pods()}")
+
+    def outage(self, seconds: float) -> None:
+        """Let time go by with the API server away, and make sure that it is."""
+
+        def away() -> bool:
+            try:
+                self.kubectl("get", "--raw", "/version")
+            except RefusedError:
+                return True
+            return False
+
+        holds_for(away, seconds=seconds)
+
+    def _restarts(self) -> int:
+        return sum(
+            int(container["restartCount"])
+            for pod in self.operator_pods()
+            for container in pod.get("status", {}).get("containerStatuses", ())
+        )
