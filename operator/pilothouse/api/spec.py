@@ -120,6 +120,7 @@ class Model(SpecModel):
     digest: str | None = Field(
         default=None,
         pattern=DIGEST_PATTERN,
+        max_length=71,
         description="sha256:<64 lower case hex digits> of the file; checked before the model is loaded.",
     )
     format: Format = Field(

@@ -1,0 +1,98 @@
+"""What an API server does with a structural schema, in Python: fills in defaults, drops unknown fields, checks.
+
+From Kubernetes' documentation ("Extend the Kubernetes API with CustomResourceDefinitions"); the integration tests
+hold the same things to a real API server.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import cel
+import jsonschema
+
+Json = dict[str, Any]
+
+
+def defaulted(schema: Json, value: Any) -> Any:
+    """Return `value` with the defaults of `schema` filled in."""
+    if isinstance(value, dict):
+        filled = dict(value)
+        for name, child in schema.get("properties", {}).items():
+            if name not in filled and "default" in child:
+                filled[name] = copy.deepcopy(child["default"])
+        return {name: defaulted(_child(schema, name), item) for name, item in filled.items()}
+    if isinstance(value, list):
+        return [defaulted(schema.get("items", {}), item) for item in value]
+    return value
+
+
+def dropped(schema: Json, value: Any, path: str = "") -> Iterator[str]:
+    """Yield the paths in `value` that the server would drop without a word."""
+    if isinstance(value, dict) and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        for name, item in value.items():
+            if name in schema.get("properties", {}) or "additionalProperties" in schema:
+                yield from dropped(_child(schema, name), item, f"{path}.{name}")
+            else:
+                yield f"{path}.{name}"
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from dropped(schema.get("items", {}), item, f"{path}[{index}]")
+
+
+def refusals(schema: Json, value: Any) -> list[str]:
+    """Return what the server finds wrong with `value` by its schema, CEL apart."""
+    errors = jsonschema.Draft7Validator(schema).iter_errors(value)
+    return [f"{error.json_path.removeprefix('$.')}: {error.message}" for error in errors] + list(
+        _twice(schema, value)
+    )
+
+
+def broken_rules(schema: Json, value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the path of the object and the message of each CEL rule that `value` breaks."""
+    for rule in schema.get("x-kubernetes-validations", ()):
+        if not rule_holds(rule["rule"], value):
+            yield path, rule["message"]
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from broken_rules(_child(schema, name), item, f"{path}.{name}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from broken_rules(schema.get("items", {}), item, f"{path}[{index}]")
+
+
+def rule_holds(rule: str, value: Any) -> bool:
+    """Evaluate one CEL rule; one that cannot be evaluated refuses, as on the server."""
+    try:
+        return bool(_compiled(rule).execute({"self": value}))
+    except (RuntimeError, TypeError, ValueError):
+        return False
+
+
+@cache
+def _compiled(rule: str) -> cel.Program:
+    return cel.compile(rule)
+
+
+def _child(schema: Json, name: str) -> Json:
+    child: Json = schema.get("properties", {}).get(name) or schema.get("additionalProperties") or {}
+    return child
+
+
+def _twice(schema: Json, value: Any, path: str = "") -> Iterator[str]:
+    """Yield the items of lists that are maps by a key which have the key of an earlier one."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _twice(_child(schema, name), item, f"{path}.{name}")
+    elif isinstance(value, list):
+        keys = schema.get("x-kubernetes-list-map-keys", [])
+        seen = (
+            [tuple(item.get(key) for key in keys) for item in value if isinstance(item, dict)] if keys else []
+        )
+        if len(set(seen)) < len(seen):
+            yield f"{path}: duplicate key in {seen}"
+        for index, item in enumerate(value):
+            yield from _twice(schema.get("items", {}), item, f"{path}[{index}]")
