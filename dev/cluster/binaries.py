@@ -35,8 +35,6 @@ _PROGRAMS = {
     "mount": "mount",
     "iptables": "iptables",
     "conntrack": "conntrack",
-    "socat": "socat",
-    "ethtool": "ethtool",
 }
 
 # `kubectl version` and Helm believe what is linked in here; the tree is no Git checkout that could tell.
