@@ -197,8 +197,10 @@ class MemoryCluster:
         self.writes["status"] += 1
         ref = _ref(body)
         live = self.objects.get(ref)
-        if live is None or live["metadata"]["uid"] != body["metadata"]["uid"]:
-            raise GoneError(f"{ref} is not the object that was looked at any more")
+        if live is None:
+            raise GoneError(f"{ref} is gone")
+        if live["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"]:
+            raise ConflictError(f"{ref} has changed since it was looked at")
         self.changes["status"] += self._server_side_apply(ref, {"status": status}, _STATUS_MANAGER)
         _answer(fault)
 
@@ -301,9 +303,10 @@ def _ref(manifest: Json) -> Ref:
 
 
 def _at(body: Json, path: tuple[str, ...]) -> Any:
+    value: Any = body
     for field in path:
-        body = body[field]
-    return body
+        value = value[field]
+    return value
 
 
 def _without_metadata(body: Json) -> Json:

@@ -22,15 +22,20 @@ class KubeStatusWriter:
     async def write(self, body: Json, status: Json) -> None:
         """Make `status` the whole status of the ModelDeployment `body`.
 
+        The version that was looked at goes along: a status is never written onto an object that somebody has
+        changed since, nor onto another one that has its name by now. (Of a uid alone an old API server takes no
+        notice here.)
+
         Raises:
-            GoneError: that very object is gone, even where another one has its name by now.
+            ConflictError: the object has changed, or is another one.
+            GoneError: there is no such object any more.
             PilothouseError: as `Client.request` does.
         """
         meta = body["metadata"]
         manifest = {
             "apiVersion": names.API_VERSION,
             "kind": names.KIND,
-            "metadata": {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]},
+            "metadata": {field: meta[field] for field in ("name", "namespace", "resourceVersion")},
             "status": status,
         }
         path = paths.item(names.KIND, meta["namespace"], meta["name"]) + "/status"
