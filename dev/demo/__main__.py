@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dev import cluster as clusters
 from dev import helm, images
+from dev.cluster import external
 from dev.demo import manifests
 from dev.demo.watch import Watch
 from dev.shell import ROOT, CommandFailedError, run, show
@@ -22,7 +23,8 @@ NAMESPACE = "pilothouse-demo"
 SYSTEM = "pilothouse-system"
 RELEASE = "pilothouse"
 MODEL = "digits"
-KUBECTL = str(ROOT / ".venv/bin/kubectl")
+KUBECTL = external.kubectl()
+_CRD = "modeldeployments.pilothouse.dev"
 
 
 class DemoError(Exception):
@@ -34,6 +36,7 @@ class Demo:
 
     def __init__(self, cluster: clusters.Cluster, folder: Path) -> None:
         self._cluster = cluster
+        self._images: dict[str, str] = {}
         self._folder = folder
         self._began = time.monotonic()
         os.environ["KUBECONFIG"] = str(cluster.kubeconfig)
@@ -43,6 +46,27 @@ class Demo:
 
     def kubectl(self, *arguments: str, shown: bool = True, stdin: str | None = None) -> str:
         return run([KUBECTL, "--namespace", NAMESPACE, *arguments], shown=shown, stdin=stdin)
+
+    def check_free(self) -> None:
+        """Make sure that nobody uses Pilothouse in this cluster: the demo installs its own, and removes it again.
+
+        Raises:
+            DemoError: somebody does.
+        """
+        if not self.kubectl("get", "crd", _CRD, "--ignore-not-found", shown=False).strip():
+            return
+        found = self.kubectl("get", "mdep", "--all-namespaces", "--no-headers", "--output=name", shown=False)
+        installed = self.kubectl(
+            *["get", "deployments", "--all-namespaces", "--selector", "app.kubernetes.io/name=pilothouse"],
+            "--output=jsonpath={.items[*].metadata.namespace}",
+            shown=False,
+        ).split()
+        elsewhere = [namespace for namespace in installed if namespace != SYSTEM]
+        if elsewhere or (found.strip() and not installed):
+            raise DemoError(
+                f"Pilothouse is in use in this cluster ({', '.join(elsewhere) or 'there are ModelDeployments'}); "
+                "the demo would get in its way. Unset KUBECONFIG to run it in a cluster of its own"
+            )
 
     def train(self) -> dict[str, float]:
         """Train both models and return their offline accuracy by version."""
@@ -59,7 +83,7 @@ class Demo:
             RELEASE,
             ROOT / "charts/pilothouse",
             namespace=SYSTEM,
-            values=images.chart_values(),
+            values=manifests.image_values(self._images),
             kubeconfig=self._cluster.kubeconfig,
             shown=True,
         )
@@ -69,10 +93,15 @@ class Demo:
         self.step("Put the models where pods can fetch them: a small file server in the cluster")
         self.kubectl("create", "namespace", NAMESPACE)
         models = [self._folder / "digits-mlp.pt", self._folder / "digits-cnn.pt2"]
-        objects = manifests.store(images.runtime_name(), models)
+        objects = manifests.store(self._images["runtime"], models)
         self.kubectl("apply", "--filename", "-", shown=False, stdin=_list(objects))
+        files = [manifests.CLIENT_SCRIPT, self._folder / "digits-test.npz"]
+        client = manifests.config_map(manifests.CLIENT, {path.name: path.read_bytes() for path in files})
+        self.kubectl("apply", "--filename", "-", shown=False, stdin=_list([client]))
         self.kubectl("rollout", "status", "deployment/models", "--timeout=120s")
-        address = self.kubectl("get", "service", "models", "--output", "jsonpath={.spec.clusterIP}", shown=False)
+        address = self.kubectl(
+            "get", "service", "models", "--output", "jsonpath={.spec.clusterIP}", shown=False
+        )
         return f"http://{address}"
 
     def deploy(self, version: str, store: str) -> Path:
@@ -96,7 +125,7 @@ class Demo:
         """Start the client in the cluster, with the held-out digits."""
         arguments = [self.url(), MODEL, "/client/digits-test.npz", *options]
         show(["python", "examples/digits/client.py", *arguments])
-        pod = manifests.client(images.runtime_name(), arguments, name=name)
+        pod = manifests.client(self._images["runtime"], arguments, name=name)
         self.kubectl("apply", "--filename", "-", shown=False, stdin=_list([pod]))
 
     def tally(self, name: str) -> dict[str, object]:
@@ -134,7 +163,9 @@ class Demo:
         try:
             self.deploy("2", store)
             self.wait_ready()
-            print("\n    v2 has the traffic; the pods of v1 stay until their connections have ended (scaleDownDelay)")
+            print(
+                "\n    v2 has the traffic; the pods of v1 stay until their connections have ended (scaleDownDelay)"
+            )
             self.until(f"pod --selector pilothouse.dev/revision={old} --for=delete")
         finally:
             watch.stop()
@@ -151,12 +182,12 @@ class Demo:
         self.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
         helm.uninstall(RELEASE, namespace=SYSTEM, kubeconfig=self._cluster.kubeconfig, shown=True)
         self.kubectl("delete", "namespace", SYSTEM, "--ignore-not-found")
-        # Helm keeps it (an uninstall must not delete anybody's models); this cluster had none before us.
-        self.kubectl("delete", "crd", "modeldeployments.pilothouse.dev", "--ignore-not-found")
+        # Helm keeps it, since with it go all models; here they were only ours (see `check_free`).
+        self.kubectl("delete", "crd", _CRD, "--ignore-not-found")
 
     def run(self) -> None:
         self.step("Build the images and load them into the cluster")
-        images.ensure(self._cluster)
+        self._images = images.ensure(self._cluster)
         offline = self.train()
         self.install()
         store = self.put_up_store()
@@ -166,7 +197,6 @@ class Demo:
         self.kubectl("get", "mdep", "--output", "wide")
         self.step("Send it the held-out digits")
         first = self.measure("1", offline["1"])
-        (self._folder / "client-config").mkdir(exist_ok=True)
         self.replace(store)
         self.step("Send v2 the held-out digits")
         second = self.measure("2", offline["2"])
@@ -190,16 +220,19 @@ def main() -> int:
         cluster = clusters.up()
         with tempfile.TemporaryDirectory(prefix="pilothouse-demo-") as folder:
             demo = Demo(cluster, Path(folder))
+            demo.check_free()
             try:
                 demo.run()
             finally:
                 if not keep:
                     demo.clean()
         if keep:
-            print("\n    KEEP=1: the cluster is left running. To use it: eval $(.venv/bin/python -m dev.cluster env)")
+            print(
+                "\n    KEEP=1: the cluster is left running. To use it: eval $(.venv/bin/python -m dev.cluster env)"
+            )
         elif not was_there:
             clusters.down()
-    except (clusters.ClusterError, CommandFailedError, DemoError, images.ImagesError, helm.HelmError) as error:
+    except (clusters.ClusterError, CommandFailedError, DemoError, images.ImageError, helm.HelmError) as error:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1
     return 0

@@ -20,6 +20,15 @@ _SECURITY = {
 }
 
 
+def image_values(references: dict[str, str]) -> Json:
+    """Return the chart's values for the images with these references."""
+    operator, runtime = (references[name].rpartition(":") for name in ("operator", "runtime"))
+    return {
+        "image": {"repository": operator[0], "tag": operator[2]},
+        "runtime": {"image": {"repository": runtime[0], "tag": runtime[2]}},
+    }
+
+
 def config_map(name: str, files: Mapping[str, bytes]) -> Json:
     """Return a ConfigMap that holds files of together less than 1 MiB."""
     data = {file: base64.b64encode(content).decode() for file, content in files.items()}

@@ -24,10 +24,8 @@ class Watch:
         self._thread.join()
 
     def _print(self) -> None:
-        stream = self._process.stdout
-        assert stream is not None
         last = ""
-        for line in stream:
+        for line in self._process.stdout or ():
             # The age changes all the time and says nothing here.
             text = line.rstrip().rpartition(" ")[0].rstrip()
             if text != last:

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
+from tests.support.badserver import BadServer
 
 from dev import cluster as clusters
 from dev import images
 from dev.demo import manifests
-from dev.shell import ROOT
-from tests.support.badserver import BadServer
 from tests.support.kubectl import Kubectl
+from tests.support.models import Models, train
 from tests.support.system import System
-
-
-@dataclass(frozen=True)
-class Models:
-    """Two trained models, their held-out digits and what they scored offline."""
-
-    folder: Path
-    accuracy: dict[str, float]
-    digest: dict[str, str]
-
-    files = {"1": "digits-mlp.pt", "2": "digits-cnn.pt2"}
 
 
 @pytest.fixture(scope="session")
@@ -48,15 +32,8 @@ def system(cluster: clusters.Cluster) -> System:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
-    """Train the example models."""
-    folder = tmp_path_factory.mktemp("models")
-    subprocess.run([sys.executable, "-m", "examples.digits.train", "--out", str(folder)], check=True, cwd=ROOT)
-    report = json.loads((folder / "report.json").read_text())["models"]
-    return Models(
-        folder,
-        accuracy={version: report[version]["accuracy"] for version in Models.files},
-        digest={version: report[version]["digest"] for version in Models.files},
-    )
+    """The example models, trained."""
+    return train(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +55,7 @@ def kubectl(system: System) -> Iterator[Kubectl]:
 @pytest.fixture(scope="module")
 def digits_data(kubectl: Kubectl, models: Models) -> None:
     """The ConfigMap with which client pods send held-out digits."""
-    files = {path.name: path.read_bytes() for path in (manifests.CLIENT_SCRIPT, models.folder / "digits-test.npz")}
+    files = {
+        path.name: path.read_bytes() for path in (manifests.CLIENT_SCRIPT, models.folder / "digits-test.npz")
+    }
     kubectl.apply(manifests.config_map(manifests.CLIENT, files))
-
-

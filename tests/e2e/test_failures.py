@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-
-from tests.e2e.conftest import Models
 from tests.support.badserver import BadServer
+
 from tests.support.deployments import model_deployment
 from tests.support.kubectl import Json, Kubectl
 from tests.support.load import measure
+from tests.support.models import Models
 from tests.support.system import System
 
 
@@ -37,7 +37,9 @@ CASES = {
     "pickle": Case("ModelLoadFailed", "pickle", path="pickle"),
     "html": Case("ModelLoadFailed", "HTML", path="html"),
     "missing": Case("ModelDownloadFailed", "404", path="status/404"),
-    "silent": Case("ModelDownloadFailed", "stall", path="stall", spec={"rollout": {"progressDeadline": "45s"}}),
+    "silent": Case(
+        "ModelDownloadFailed", "stall", path="stall", spec={"rollout": {"progressDeadline": "45s"}}
+    ),
     "image": Case(
         "ImagePullFailed", "spec.runtime.image", spec={"runtime": {"image": "localhost:1/nobody/has:this"}}
     ),
@@ -52,9 +54,7 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def failing(
-    system: System, kubectl: Kubectl, models: Models, store: BadServer
-) -> Iterator[dict[str, Json]]:
+def failing(system: System, kubectl: Kubectl, models: Models, store: BadServer) -> Iterator[dict[str, Json]]:
     """For each case a model whose version 1 serves and whose version 2 is being tried; version 1's statuses."""
     for name in CASES:
         kubectl.apply(model_deployment(name, store.url(models.files["1"])))

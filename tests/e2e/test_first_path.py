@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 
 import pytest
+from tests.support.badserver import BadServer
 
 from pilothouse.plan.seen import Json
-from tests.e2e.conftest import Models
-from tests.support.badserver import BadServer
 from tests.support.deployments import model_deployment
 from tests.support.kubectl import Kubectl
 from tests.support.load import load, measure
+from tests.support.models import Models
 from tests.support.recording import Recording
 from tests.support.system import System
 from tests.support.waiting import until

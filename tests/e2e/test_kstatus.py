@@ -7,12 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.support.badserver import BadServer
 
 from dev import helm
-from tests.e2e.conftest import Models
-from tests.support.badserver import BadServer
 from tests.support.deployments import model_deployment
 from tests.support.kubectl import Json, Kubectl
+from tests.support.models import Models
 from tests.support.system import System
 
 

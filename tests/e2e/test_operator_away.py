@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from tests.support.badserver import BadServer
 
 from dev import images
-from tests.e2e.conftest import Models
-from tests.support.badserver import BadServer
 from tests.support.deployments import model_deployment
 from tests.support.kubectl import Json, Kubectl
 from tests.support.load import load
+from tests.support.models import Models
 from tests.support.system import System
 from tests.support.waiting import until
 

@@ -21,7 +21,7 @@ class Load:
     pod: str
 
     def tally(self) -> Json:
-        """Return what has come of the requests so far (see examples/digits/client.py); empty before the first second."""
+        """Return what has come of the requests so far, as examples/digits/client.py tells it; at first nothing."""
         lines = [line for line in self.kubectl("logs", self.pod).splitlines() if line.startswith("{")]
         return dict(json.loads(lines[-1])) if lines else {}
 
@@ -65,5 +65,7 @@ def measure(kubectl: Kubectl, image: str, model: str) -> Json:
     def phase() -> str:
         return str((kubectl.get("pod", pod) or {}).get("status", {}).get("phase"))
 
-    until(lambda: phase() in ("Succeeded", "Failed"), seconds=60, what=lambda: kubectl("describe", "pod", pod))
+    until(
+        lambda: phase() in ("Succeeded", "Failed"), seconds=60, what=lambda: kubectl("describe", "pod", pod)
+    )
     return dict(json.loads(kubectl("logs", pod).splitlines()[-1]))

@@ -7,6 +7,7 @@ from typing import Any
 
 from dev import helm
 from dev.cluster import Cluster
+from dev.demo.manifests import image_values
 from dev.shell import ROOT
 from tests.support.kubectl import Kubectl, RefusedError
 from tests.support.waiting import holds_for, until
@@ -15,15 +16,6 @@ SYSTEM = "pilothouse-system"
 _RELEASE = "pilothouse"
 _CHART = ROOT / "charts/pilothouse"
 _OPERATOR = "app.kubernetes.io/component=operator"
-
-
-def image_values(references: dict[str, str]) -> dict[str, Any]:
-    """Return the chart's values for the images with these references."""
-    operator, runtime = (references[name].rpartition(":") for name in ("operator", "runtime"))
-    return {
-        "image": {"repository": operator[0], "tag": operator[2]},
-        "runtime": {"image": {"repository": runtime[0], "tag": runtime[2]}},
-    }
 
 
 @dataclass(frozen=True)
@@ -62,7 +54,9 @@ class System:
         restarts = self._restarts()
         # From inside the container: its init process takes no SIGKILL from there, but the node's own tools do.
         self.cluster.execute(["pkill", "-KILL", "-f", "python.* -m pilothouse$"])
-        until(lambda: self._restarts() > restarts, seconds=60, what=lambda: f"restart: {self.operator_pods()}")
+        until(
+            lambda: self._restarts() > restarts, seconds=60, what=lambda: f"restart: {self.operator_pods()}"
+        )
 
     def outage(self, seconds: float) -> None:
         """Let time go by with the API server away, and make sure that it is."""

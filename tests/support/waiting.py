@@ -9,7 +9,9 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(look: Callable[[], T], *, seconds: float = 60, every: float = 0.2, what: Callable[[], str] | None = None) -> T:
+def until(
+    look: Callable[[], T], *, seconds: float = 60, every: float = 0.2, what: Callable[[], str] | None = None
+) -> T:
     """Call `look` until it returns something true, and return that.
 
     Raises:
@@ -21,7 +23,9 @@ def until(look: Callable[[], T], *, seconds: float = 60, every: float = 0.2, wha
         if found:
             return found
         if time.monotonic() >= end:
-            raise AssertionError(f"not within {seconds:.0f} s: {what() if what else look}; last seen: {found!r}")
+            raise AssertionError(
+                f"not within {seconds:.0f} s: {what() if what else look}; last seen: {found!r}"
+            )
         time.sleep(every)
 
 
