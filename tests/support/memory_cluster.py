@@ -269,7 +269,8 @@ class MemoryCluster:
             del self._applied[owned]
 
     def _read(self, ref: Ref) -> Json:
-        return _copied(self.objects[ref])
+        body: Json = _copied(self.objects[ref])
+        return body
 
     def _dies_in_foreground(self, uid: str) -> bool:
         return any(
