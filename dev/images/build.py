@@ -63,56 +63,67 @@ def build(only: str | None = None, *, report: Report | None = None) -> list[Imag
         ValueError: there is no image called `only`.
     """
     report = report or Report()
-    images = {recipe: _image(recipe) for recipe in chosen(only)}
-    missing = [recipe for recipe, image in images.items() if not _built(image)]
-    if missing:
+    recipes = chosen(only)
+    images = [_image(recipe) for recipe in recipes]
+    if not all(map(_built, images)):
         _prepare_machine(report)
         with _exclusively(report):
-            for recipe in missing:
-                if not _built(images[recipe]):  # another command may have built it in the meantime
-                    _Build(recipe, images[recipe], report).run()
-    for image in images.values():
+            images = [_Build(recipe, report).run() for recipe in recipes]
+    for image in images:
         report.say(f"{image.name} {image.key}: {image.layout.size(image.ref) / 1e6:.0f} MB")
-    return list(images.values())
+    return images
 
 
 class _Build:
-    def __init__(self, recipe: Recipe, image: Image, report: Report) -> None:
+    def __init__(self, recipe: Recipe, report: Report) -> None:
         self._recipe = recipe
-        self._image = image
         self._report = report
         self._tools = Tools(cache() / "build.log")
         self._buildah = Buildah(cache() / "storage", self._tools)
-        self._environment = f"localhost/pilothouse-{recipe.name}:{recipe.environment_key(base.key())}"
 
-    def run(self) -> None:
-        base.ensure(self._buildah, self._tools, cache(), self._report)
-        if self._environment not in self._buildah.images():
+    def run(self) -> Image:
+        """Build until what was built is what lies in the checkout, in which people work meanwhile."""
+        while not _built(image := _image(self._recipe)):
+            base.ensure(self._buildah, self._tools, cache(), self._report)
+            if environment := self._environment():
+                self._whole(image, environment)
+        self._forget_old()
+        return image
+
+    def _environment(self) -> str | None:
+        """The name of the image of the dependencies; None if the files changed while it was built."""
+        key = self._recipe.environment_key(base.key())
+        name = f"localhost/pilothouse-{self._recipe.name}:{key}"
+        if name not in self._buildah.images():
             found = wheels.ensure(self._recipe, _folder("wheels"), self._tools, self._report)
             self._report.say(f"installing the {self._recipe.name}'s dependencies")
             self._dockerfile(
-                self._environment,
+                name,
                 "--target=environment",
                 f"--volume={found}:/wheels:ro",
                 "--build-arg=PIP_ARGS=--no-index --find-links /wheels",
             )
-        self._report.say(f"building the {self._recipe.name}'s image")
-        whole = f"localhost/pilothouse-{self._image.ref}:whole"
+        if self._recipe.environment_key(base.key()) == key:
+            return name
+        self._buildah.remove([name])
+        return None
+
+    def _whole(self, image: Image, environment: str) -> None:
+        self._report.say(f"building the {image.name}'s image")
+        name = f"localhost/pilothouse-{image.name}:whole"
         # The named context stands in for the stage of the same name, which is then not built again.
-        self._dockerfile(whole, f"--build-context=environment=container-image://{self._environment}")
-        if _image(self._recipe).key != self._image.key:
-            raise ImageError(f"files of the {self._recipe.name} changed while it was built: run it again")
-        # Layers that are not compressed keep their names, so those that lie in the layout are not written again.
-        self._tools.run(
-            "skopeo",
-            "copy",
-            "--quiet",
-            "--dest-oci-accept-uncompressed-layers",
-            self._buildah.reference(whole),
-            f"oci:{self._image.layout.root}:{self._image.ref}",
-        )
-        self._buildah.remove([whole])
-        self._forget_old()
+        self._dockerfile(name, f"--build-context=environment=container-image://{environment}")
+        if _image(self._recipe).key == image.key:
+            # Layers that are not compressed keep their names: those that lie in the layout are not written again.
+            self._tools.run(
+                "skopeo",
+                "copy",
+                "--quiet",
+                "--dest-oci-accept-uncompressed-layers",
+                self._buildah.reference(name),
+                f"oci:{image.layout.root}:{image.ref}",
+            )
+        self._buildah.remove([name])
 
     def _dockerfile(self, image: str, *options: str) -> None:
         arguments = {
@@ -133,7 +144,7 @@ class _Build:
         )
 
     def _forget_old(self) -> None:
-        name, layout = self._recipe.name, self._image.layout
+        name, layout = self._recipe.name, _layout()
         old = _outdated(layout.refs(), f"{name}-")
         layout.keep([ref for ref in layout.refs() if ref not in old])
         images = self._buildah.images()
@@ -154,7 +165,11 @@ def cache() -> Path:
 
 
 def _image(recipe: Recipe) -> Image:
-    return Image(recipe.name, recipe.version, recipe.image_key(base.key()), Layout(cache() / "layout"))
+    return Image(recipe.name, recipe.version, recipe.image_key(base.key()), _layout())
+
+
+def _layout() -> Layout:
+    return Layout(cache() / "layout")
 
 
 def _built(image: Image) -> bool:
