@@ -98,6 +98,7 @@ class Sandbox:
                     f"the namespaces could not be made: {log.read_text(errors='replace').strip()}"
                 )
             time.sleep(0.01)
+        process.returncode = 0  # it outlives this process on purpose: Popen need not warn that it still runs
         settings = [f"{name}={value}" for name, value in _KERNEL_SETTINGS.items()]
         binds = [text for point, name in MOUNT_POINTS.items() for text in (name, str(point))]
         self.execute(["sh", "-c", _PREPARE_MOUNTS, "prepare", str(layout.root), *binds, "--", *settings])
