@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from dev.cluster.cluster import Cluster
+from dev.cluster import Cluster
 from pilothouse.kube.client import Client
-from tests.support import control_plane
+from tests.support import cluster as clusters
+from tests.support.control_plane import install_crd
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Cluster:
-    """A cluster with our CustomResourceDefinition."""
-    return control_plane.start()
+def cluster() -> Iterator[Cluster]:
+    """A cluster with our CustomResourceDefinition, in which no operator is at work."""
+    with clusters.control_plane("tests-api") as cluster:
+        install_crd(cluster)
+        yield cluster
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ async def client(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 
 
 @pytest.fixture
-async def namespace(client: Client) -> AsyncIterator[str]:
+def namespace(cluster: Cluster) -> Iterator[str]:
     """A namespace that no other test uses."""
-    async with control_plane.namespace(client) as name:
+    with clusters.namespace(cluster) as name:
         yield name

@@ -1,73 +1,32 @@
-"""A real API server for tests: the embedded control plane (or the cluster that KUBECONFIG names), and a user of it."""
+"""A user of a real API server, for tests of what talks to it."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import json
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from dev.cluster import cluster, external
+from dev.cluster import Cluster
 from pilothouse.api import names
-from pilothouse.control.errors import ConflictError, GoneError, PilothouseError
+from pilothouse.control.errors import ConflictError, GoneError
 from pilothouse.kube import paths
 from pilothouse.kube.client import Client
 from pilothouse.plan.seen import Json
+from tests.support.kubectl import Kubectl
 
 _CRDS = Path(__file__).parents[2] / "crds"
-# Apart from the cluster that people start by hand: an operator may be at work there.
-_NAME = "tests"
 
 
-def start() -> cluster.Cluster:
-    """Return a cluster that has our CustomResourceDefinition and perhaps no node; started where none runs."""
-    found = cluster.up(_NAME, control_plane_only=True)
-    kubectl(
-        found.kubeconfig, "apply", "--server-side", "--force-conflicts", "-f", str(_crd(found.kubeconfig))
-    )
-    crd = f"crd/{names.PLURAL}.{names.GROUP}"
-    kubectl(found.kubeconfig, "wait", "--for=condition=Established", crd, "--timeout=60s")
-    return found
-
-
-def kubectl(kubeconfig: Path, *arguments: str, stdin: str | None = None) -> str:
-    """Run kubectl and return what it prints.
-
-    Raises:
-        AssertionError: it failed; the message is what it said.
-    """
-    done = subprocess.run(
-        [external.kubectl(), *arguments],
-        env={**os.environ, "KUBECONFIG": str(kubeconfig)},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
-    return done.stdout
-
-
-def _crd(kubeconfig: Path) -> Path:
+def install_crd(cluster: Cluster) -> None:
+    """Apply our CustomResourceDefinition, and wait until it is served."""
+    kubectl = Kubectl(cluster.kubeconfig)
     # CEL rules are in the CRD from Kubernetes 1.25 on; before that they are unknown fields, which apply refuses.
-    version = kubectl(kubeconfig, "get", "--raw", "/version")
-    old = '"minor": "20"' in version
-    return _CRDS / ("modeldeployments-kubernetes-1.20.yaml" if old else "modeldeployments.yaml")
-
-
-@asynccontextmanager
-async def namespace(client: Client) -> AsyncIterator[str]:
-    """Make a namespace for one test, and have it deleted afterwards."""
-    name = f"test-{uuid.uuid4().hex[:10]}"
-    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-    await client.request("POST", "/api/v1/namespaces", body=manifest)
-    try:
-        yield name
-    finally:
-        await client.request("DELETE", f"/api/v1/namespaces/{name}")
+    minor = json.loads(kubectl("get", "--raw", "/version"))["minor"]
+    old = int(minor.rstrip("+")) < 25
+    crd = _CRDS / ("modeldeployments-kubernetes-1.20.yaml" if old else "modeldeployments.yaml")
+    kubectl("apply", "--server-side", "--force-conflicts", "--filename", str(crd))
+    kubectl("wait", "--for=condition=Established", f"crd/{names.PLURAL}.{names.GROUP}", "--timeout=60s")
 
 
 async def create(client: Client, manifest: Json) -> Json:
@@ -120,12 +79,3 @@ async def eventually(condition: Callable[[], bool | Awaitable[bool]], seconds: f
             if holds if isinstance(holds, bool) else await holds:
                 return
             await asyncio.sleep(0.05)
-
-
-async def answers(client: Client) -> bool:
-    """Whether the API server answers."""
-    try:
-        await client.get("/version")
-    except PilothouseError:
-        return False
-    return True
