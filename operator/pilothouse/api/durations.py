@@ -25,15 +25,3 @@ def seconds(text: str) -> float:
     if not re.fullmatch(DURATION_PATTERN, text):
         raise ValueError(f'"{text}" is not a duration such as "500ms", "30s", "10m" or "1h30m"')
     return sum(float(amount) * _SECONDS[unit] for amount, unit in _PART.findall(text))
-
-
-def duration(length: float) -> str:
-    """Return `length` seconds (not negative, rounded to milliseconds) as a duration, largest units first."""
-    millis = round(length * 1000)
-    if millis < 0:
-        raise ValueError(f"a duration cannot be negative: {length} s")
-    hours, rest = divmod(millis, 3_600_000)
-    minutes, rest = divmod(rest, 60_000)
-    whole, millis = divmod(rest, 1000)
-    parts = ((hours, "h"), (minutes, "m"), (whole, "s"), (millis, "ms"))
-    return "".join(f"{amount}{unit}" for amount, unit in parts if amount) or "0s"

@@ -96,8 +96,8 @@ def _default(source: Schema, node: Schema) -> Any:
     Empty text and lists are left out, so that they do not clutter what `kubectl get` shows. An object gets {}
     where a field in it has a default, because the server looks only into objects that are there.
     """
-    if source.get("default") not in (None, "", []):
-        return source["default"]
+    if "default" in source:
+        return None if source["default"] in ("", []) else source["default"]
     inside = node.get("properties", {}).values()
     optional = not node.get("required")
     return {} if optional and any("default" in child for child in inside) else None

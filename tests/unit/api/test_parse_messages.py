@@ -1,0 +1,161 @@
+"""What the operator says of a wrong spec: where, what rule, what to do, and never a secret."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pilothouse.api.parse import parse
+from pilothouse.api.problems import InvalidSpec
+from pilothouse.api.uris import redacted
+from tests.support.bad_specs import BAD_SPECS, good_model_deployment
+from tests.support.spec_strategies import model_deployment
+
+_URI = {"uri": "file:///models/digits.pt"}
+
+
+def said(spec: Any, name: str = "digits") -> str:
+    with pytest.raises(InvalidSpec) as caught:
+        parse(model_deployment(spec, name))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({}, "spec.model is required"),
+        ({"model": {}}, "spec.model.uri is required"),
+        (
+            {"model": {"uri": "ftp://models/a.pt"}},
+            "spec.model.uri must begin with one of file://, http://, https://, pvc:// and hold no white space "
+            '(it is "ftp://models/a.pt")',
+        ),
+        (
+            {"model": _URI | {"digest": "sha256:abc"}},
+            "spec.model.digest must be sha256: and 64 lower case hex digits, as sha256sum prints them "
+            '(it is "sha256:abc")',
+        ),
+        ({"model": _URI | {"urii": "x"}}, 'spec.model has no field "urii"; did you mean "uri"?'),
+        (
+            {"model": _URI, "autoscaling": {}},
+            'spec has no field "autoscaling"; known are: model, replicas, rollout, runtime',
+        ),
+        (
+            {"model": _URI, "runtime": {"resources": {"limit": {}}}},
+            'spec.runtime.resources has no field "limit"; did you mean "limits"?',
+        ),
+        (
+            {"model": _URI, "runtime": {"env": [{"name": "A", "valu": "x"}]}},
+            'spec.runtime.env[0] has no field "valu"; did you mean "value"?',
+        ),
+        (
+            {"model": _URI, "runtime": {"device": "gpu"}},
+            "spec.runtime.device must be 'auto', 'cpu' or 'cuda' (it is \"gpu\")",
+        ),
+        ({"model": _URI, "replicas": -1}, "spec.replicas must be at least 0 (it is -1)"),
+        ({"model": _URI, "replicas": True}, "spec.replicas must be a whole number (it is true)"),
+        ({"model": _URI, "replicas": 1.5}, "spec.replicas must be a whole number (it is 1.5)"),
+        ({"model": [1]}, "spec.model must be a mapping"),
+        (
+            {"model": _URI, "rollout": {"progressDeadline": "ten minutes"}},
+            'spec.rollout.progressDeadline must be a duration such as "500ms", "30s", "10m" or "1h30m" '
+            '(it is "ten minutes")',
+        ),
+        (
+            {"model": _URI, "runtime": {"resources": {"limits": {"cpu": 0.5}}}},
+            'spec.runtime.resources.limits.cpu must be a whole number or text, such as "500m"; put quotes around it '
+            "(it is 0.5)",
+        ),
+        (
+            {"model": _URI, "runtime": {"image": "a" * 513}},
+            "spec.runtime.image must be at most 512 characters long",
+        ),
+        (
+            {"model": _URI | {"inputs": [{"name": "", "datatype": "FP32", "shape": []}]}},
+            'spec.model.inputs[0].name must not be empty (it is "")',
+        ),
+        (
+            {"model": _URI | {"inputs": [{"name": "a", "datatype": "FP32", "shape": [1] * 17}]}},
+            "spec.model.inputs[0].shape must have at most 16 items",
+        ),
+    ],
+)
+def test_messages(spec: Any, message: str) -> None:
+    assert said(spec).startswith(message)
+
+
+def test_all_that_is_wrong_is_told_at_once_up_to_a_point() -> None:
+    assert said({"model": {"uri": ""}, "replicas": -1}, name="Digits").count("; spec.") == 2
+    many = {"model": _URI, "runtime": {"env": [{"name": f"A{i}", "value": i} for i in range(9)]}}
+    assert said(many).endswith("; and 4 more")
+
+
+def test_a_rule_over_several_fields_names_the_one_to_change() -> None:
+    assert said({"model": _URI, "runtime": {"device": "cuda"}}) == (
+        "spec.runtime.device is cuda, but no GPU is asked for; "
+        'add one to resources.limits, as in "nvidia.com/gpu: 1"'
+    )
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"model": {"uri": "https://me:s3cret@models.example.com/digits.pt"}},
+        {"model": {"uri": "https://models.example.com/di gits.pt?sig=s3cret"}},
+        {"model": {"uri": f"https://models.example.com/?sig=s3cret{'x' * 5000}"}},
+        {"model": _URI, "runtime": {"env": [{"name": "TOKEN", "value": ["s3cret"]}]}},
+        {"model": _URI, "runtime": {"env": [{"name": "PILOTHOUSE_TOKEN", "value": "s3cret"}]}},
+        {"model": _URI, "runtime": {"env": "s3cret"}},
+        {"model": _URI, "runtime": {"podAnnotations": {"a": "s3cret" * 1000}}},
+    ],
+)
+def test_no_secret_is_repeated(spec: Any) -> None:
+    assert "s3cret" not in said(spec)
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("https://models.example.com/a.pt?X-Amz-Signature=abc#frag", "https://models.example.com/a.pt"),
+        ("https://user:pass@models.example.com:8443/a@b.pt", "https://models.example.com:8443/a@b.pt"),
+        ("pvc://claim/digits/2.pt", "pvc://claim/digits/2.pt"),
+        ("file:///models/digits.pt", "file:///models/digits.pt"),
+        ("nonsense?token=abc", "nonsense"),
+    ],
+)
+def test_a_uri_is_shown_without_what_may_be_secret(uri: str, shown: str) -> None:
+    assert redacted(uri) == shown
+
+
+def test_a_long_value_is_cut() -> None:
+    assert len(said({"model": _URI | {"version": "v" * 5000}})) < 200
+
+
+def test_null_is_the_same_as_left_out() -> None:
+    nulls = {
+        "model": {**_URI, "digest": None, "inputs": None},
+        "runtime": None,
+        "rollout": {"progressDeadline": None},
+    }
+    assert parse(model_deployment(nulls)) == parse(model_deployment({"model": _URI}))
+
+
+@pytest.mark.parametrize("spec", [None, [], "text", 7])
+def test_whatever_is_no_mapping_is_refused_as_well(spec: Any) -> None:
+    assert said(spec).startswith("spec")
+
+
+@pytest.mark.parametrize("bad", BAD_SPECS, ids=lambda bad: bad.id)
+def test_no_message_speaks_the_language_of_the_library(bad: Any) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        parse(bad.apply(good_model_deployment()))
+    assert not any(
+        word in str(caught.value) for word in ("Input should", "Value error", "pydantic", "string_")
+    )
+
+
+def test_names_in_python_are_no_names_in_yaml() -> None:
+    assert 'no field "progress_deadline"; did you mean "progressDeadline"?' in said(
+        {"model": _URI, "rollout": {"progress_deadline": "1m"}}
+    )

@@ -1,0 +1,125 @@
+"""A revision's hash: pinned for ever, because a changed one would restart every model that runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pilothouse.api import names
+from pilothouse.api.parse import parse
+from pilothouse.api.revision import canonical, revision_hash
+from tests.support.bad_specs import good_model_deployment
+from tests.support.spec_strategies import model_deployment
+
+_URI = {"uri": "file:///models/digits.pt"}
+
+# Never edit a line of this table; add lines for new fields.
+GOLDEN = (
+    ("41fd13671d", {"model": _URI}),
+    ("c39d582c1a", {"model": _URI | {"version": "2"}}),
+    ("b7593ad8b7", {"model": _URI | {"digest": f"sha256:{'0123456789abcdef' * 4}"}}),
+    ("71ff51aba2", {"model": _URI | {"format": "exported"}}),
+    ("2e57c74704", {"model": _URI | {"inputs": [{"name": "image", "datatype": "FP32", "shape": [-1, 64]}]}}),
+    (
+        "48eff84085",
+        {"model": _URI | {"outputs": [{"name": "logits", "datatype": "FP32", "shape": [-1, 10]}]}},
+    ),
+    ("10ce7f7667", {"model": _URI, "runtime": {"image": "registry.example.com/runtime:1"}}),
+    ("139ce94100", {"model": _URI, "runtime": {"device": "cpu"}}),
+    (
+        "39eee57f34",
+        {"model": _URI, "runtime": {"resources": {"requests": {"cpu": "500m"}, "limits": {"memory": "1Gi"}}}},
+    ),
+    ("624bcea1fe", {"model": _URI, "runtime": {"env": [{"name": "A", "value": "1"}]}}),
+    (
+        "1c6da48b31",
+        {
+            "model": _URI,
+            "runtime": {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]},
+        },
+    ),
+    ("07a86299a5", {"model": _URI, "runtime": {"nodeSelector": {"disk": "ssd", "arch": "amd64"}}}),
+    ("e805efd2fa", {"model": _URI, "runtime": {"tolerations": [{"key": "gpu", "operator": "Exists"}]}}),
+    ("0331af26ba", {"model": _URI, "runtime": {"affinity": {"podAntiAffinity": {"x": [{"weight": 1}]}}}}),
+    ("78d049ba4c", {"model": _URI, "runtime": {"serviceAccountName": "vision"}}),
+    ("365334fb52", {"model": _URI, "runtime": {"imagePullSecrets": [{"name": "registry"}]}}),
+    (
+        "25fdfa9612",
+        {"model": _URI, "runtime": {"podAnnotations": {"a": "ä"}, "podLabels": {"team": "vision"}}},
+    ),
+    ("43ec7c3104", {"model": _URI, "runtime": {"terminationGracePeriodSeconds": 60}}),
+)
+
+
+def hash_of(spec: dict[str, Any]) -> str:
+    return revision_hash(parse(model_deployment(spec)))
+
+
+@pytest.mark.parametrize(("pinned", "spec"), GOLDEN)
+def test_hashes_never_change(pinned: str, spec: dict[str, Any]) -> None:
+    assert hash_of(spec) == pinned
+
+
+def test_hashes_differ() -> None:
+    assert len({pinned for pinned, _ in GOLDEN}) == len(GOLDEN)
+
+
+def test_defaults_written_out_make_no_other_revision() -> None:
+    runtime = {
+        "image": "",
+        "device": "auto",
+        "resources": {"requests": {}, "limits": {}},
+        "env": [],
+        "nodeSelector": {},
+        "tolerations": [],
+        "affinity": {},
+        "serviceAccountName": "",
+        "imagePullSecrets": [],
+        "podAnnotations": {},
+        "podLabels": {},
+        "terminationGracePeriodSeconds": 30,
+    }
+    model = _URI | {"version": "", "format": "auto", "inputs": [], "outputs": []}
+    assert hash_of({"model": model, "runtime": runtime}) == hash_of({"model": _URI})
+
+
+def test_what_is_neither_model_nor_runtime_makes_no_revision() -> None:
+    rest = {"replicas": 7, "rollout": {"progressDeadline": "1h", "revisionHistoryLimit": 0}}
+    assert hash_of({"model": _URI, **rest}) == hash_of({"model": _URI})
+
+
+def test_amounts_are_compared_and_not_their_spelling() -> None:
+    def limits(**amounts: Any) -> str:
+        return hash_of({"model": _URI, "runtime": {"resources": {"limits": amounts}}})
+
+    assert limits(cpu=1) == limits(cpu="1") == limits(cpu="1000m") == limits(cpu="1.0") == limits(cpu="1e0")
+    assert limits(memory="1Gi") == limits(memory="1024Mi") == limits(memory=1073741824)
+    assert limits(memory="1Gi") != limits(memory="1G")
+    assert limits(cpu="100m") != limits(cpu="101m")
+
+
+def test_maps_have_no_order_and_lists_have_one() -> None:
+    first, second = {"name": "A", "value": "1"}, {"name": "B", "value": "$(A)"}
+
+    def runtime(**fields: Any) -> str:
+        return hash_of({"model": _URI, "runtime": fields})
+
+    assert runtime(env=[first, second]) != runtime(env=[second, first])
+    assert runtime(nodeSelector={"a": "1", "b": "2"}) == runtime(nodeSelector={"b": "2", "a": "1"})
+
+
+def test_the_canonical_form_holds_only_what_was_said() -> None:
+    assert canonical(
+        parse(model_deployment({"model": _URI, "runtime": {"resources": {"limits": {"cpu": "2000m"}}}}))
+    ) == {
+        "model": _URI,
+        "runtime": {"resources": {"limits": {"cpu": "2"}}},
+    }
+
+
+def test_the_longest_name_leaves_room_for_the_hash() -> None:
+    name = "d" * names.NAME_MAX_LENGTH
+    revision = names.revision_name(name, revision_hash(parse(good_model_deployment(name))))
+    assert len(revision) == 63
+    assert revision.startswith(name)
