@@ -12,7 +12,6 @@ import random
 import socket
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NoReturn
@@ -58,7 +57,6 @@ class Elector:
         *,
         identity: str | None = None,
         times: LeaseTimes = LeaseTimes(),
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.identity = identity or f"{socket.gethostname()}_{uuid.uuid4()}"
         self.leading = False
@@ -67,7 +65,6 @@ class Elector:
         self._namespace = namespace
         self._name = name
         self._times = times
-        self._clock = clock
         self._rng = random.Random()  # noqa: S311 - spreads load, guards nothing
         self._seen_spec: Json = {}
         self._seen_at = 0.0
@@ -139,14 +136,14 @@ class Elector:
             return True
         spec: Json = lease.get("spec") or {}
         if spec != self._seen_spec:
-            self._seen_spec, self._seen_at = spec, self._clock()
+            self._seen_spec, self._seen_at = spec, time.monotonic()
         holder = spec.get("holderIdentity") or ""
         if self.leading and holder != self.identity:
             raise LeadershipLostError(
                 f"the lease {self._namespace}/{self._name} was taken by {holder or 'nobody'}"
             )
         duration = float(spec.get("leaseDurationSeconds") or self._times.lease_duration)
-        if holder not in ("", self.identity) and self._clock() < self._seen_at + duration:
+        if holder not in ("", self.identity) and time.monotonic() < self._seen_at + duration:
             return False
         # The resourceVersion goes along: of two candidates that come to this line at once, one gets a conflict.
         await self._write(lease, self._spec(lease))
