@@ -78,6 +78,7 @@ def kube_controller_manager(layout: Layout) -> Component:
         root_ca_file=layout.pki / "ca.crt",
         cluster_signing_cert_file=layout.pki / "ca.crt",
         cluster_signing_key_file=layout.pki / "ca.key",
+        pvclaimbinder_sync_period="1s",  # a claim whose first binding lost a race is tried again only then
         profiling="false",
     )
 

@@ -3,6 +3,7 @@
 The process table, not a pid file, says whether a cluster runs: nothing can be stale after a crash or a reboot.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -20,6 +21,13 @@ from dev.cluster.errors import ClusterError
 from dev.cluster.layout import Layout
 
 _SCRIPT = str(Path(supervisor.__file__).resolve())
+
+# In a session of its own and no child of ours, so that whoever calls `up` has nothing to wait for.
+_DETACH = ("setsid", "--fork")
+_UNSHARE = (
+    *("unshare", "--net", "--ipc", "--pid", "--fork", "--kill-child"),
+    *("--mount", "--propagation=slave", "--mount-proc"),
+)
 
 # Programs that have these paths built in find directories of the cluster's own there, in its mount namespace only.
 MOUNT_POINTS = {Path("/var/lib/kubelet"): "kubelet", Path("/var/lib/cni"): "cni", Path("/var/log"): "var-log"}
@@ -57,7 +65,7 @@ class Sandbox:
 
     def pid(self) -> int | None:
         """The host's id of the cluster's process 1, or None when the cluster does not run."""
-        return next((pid for pid, argv in self._processes() if not _is_unshare(argv)), None)
+        return next((pid for pid, argv in self._processes() if not _is_launcher(argv)), None)
 
     def create(self) -> None:
         """Start the namespaces and their supervisor, detached from the caller, and prepare the mounts.
@@ -73,32 +81,22 @@ class Sandbox:
         layout.socket.unlink(missing_ok=True)
         layout.logs.mkdir(parents=True, exist_ok=True)
         log = layout.logs / "supervisor.log"
-        unshare = [
-            "unshare",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--mount",
-            "--propagation=slave",
-            "--mount-proc",
-        ]
+        supervise = [sys.executable, "-I", _SCRIPT, str(layout.root)]
         with log.open("wb") as output:
-            process = subprocess.Popen(
-                [*unshare, "--net", "--ipc", sys.executable, "-I", _SCRIPT, str(layout.root)],
+            subprocess.run(
+                [*_DETACH, *_UNSHARE, *supervise],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd="/",
-                start_new_session=True,
+                check=True,
             )
         deadline = time.monotonic() + 10
         while not layout.socket.exists():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise ClusterError(
-                    f"the namespaces could not be made: {log.read_text(errors='replace').strip()}"
-                )
+            if not self._processes() or time.monotonic() > deadline:
+                said = log.read_text(errors="replace").strip()
+                raise ClusterError(f"the namespaces could not be made: {said} ({log})")
             time.sleep(0.01)
-        process.returncode = 0  # it outlives this process on purpose: Popen need not warn that it still runs
         settings = [f"{name}={value}" for name, value in _KERNEL_SETTINGS.items()]
         binds = [text for point, name in MOUNT_POINTS.items() for text in (name, str(point))]
         self.execute(["sh", "-c", _PREPARE_MOUNTS, "prepare", str(layout.root), *binds, "--", *settings])
@@ -153,19 +151,24 @@ class Sandbox:
         return {name: entry["exit"] for name, entry in self._ask({"do": "list"}).items()}
 
     def destroy(self) -> None:
-        """Kill process 1, and with it everything in the namespaces; returns when all of it has gone."""
+        """Kill process 1, and with it everything in the namespaces; returns when all of it has gone.
+
+        Raises:
+            ClusterError: it is still there after 15 seconds.
+        """
+        supervisor_pid = self.pid()
+        # `unshare` ends by itself once it has seen its child, process 1, end. Process 1 ends last of its namespace.
+        for pid in [pid for pid, _ in self._processes()] if supervisor_pid is None else [supervisor_pid]:
+            with contextlib.suppress(ProcessLookupError):  # ended by itself in between
+                os.kill(pid, signal.SIGKILL)
         deadline = time.monotonic() + 15
         while processes := self._processes():
-            # Process 1 first: it stays until the kernel has ended the whole namespace, then `unshare` ends by itself.
-            inner = [pid for pid, argv in processes if not _is_unshare(argv)] or [pid for pid, _ in processes]
-            for pid in inner:
-                _kill(pid)
             if time.monotonic() > deadline:
-                raise ClusterError(f"processes {inner} of {self._layout.identity} cannot be killed")
-            time.sleep(0.02)
+                raise ClusterError(f"processes of {self._layout.identity} cannot be killed: {processes}")
+            time.sleep(0.01)
 
     def _processes(self) -> list[tuple[int, list[str]]]:
-        """`unshare` and the supervisor of this very cluster, zombies left out."""
+        """The launcher and the supervisor of this very cluster, zombies left out."""
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
@@ -194,12 +197,5 @@ class Sandbox:
         return answer
 
 
-def _is_unshare(argv: list[str]) -> bool:
-    return Path(argv[0]).name == "unshare"
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:  # ended by itself in between
-        return
+def _is_launcher(argv: list[str]) -> bool:
+    return Path(argv[0]).name in (_DETACH[0], _UNSHARE[0])
