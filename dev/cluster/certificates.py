@@ -92,6 +92,7 @@ def write_all(directory: Path, addresses: Addresses) -> None:
     _write_pair(
         directory / "kubelet", *authority.issue_server(NODE_NAME, [NODE_NAME], [loopback, addresses.node])
     )
+    _write_pair(directory / "controllers", *authority.issue_server("controllers", [], [addresses.node]))
     for stem, (user, groups) in CLIENTS.items():
         _write_pair(directory / stem, *authority.issue_client(user, groups))
     signer = ec.generate_private_key(ec.SECP256R1())

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dev.cluster.addresses import Addresses
+from dev.cluster.components import API_PORT, CONTROLLER_PORTS
 from dev.cluster.errors import ClusterError
 from dev.cluster.layout import NODE_NAME, Layout
 
@@ -53,18 +54,21 @@ class Client:
 
 def api_ready(layout: Layout, addresses: Addresses) -> bool:
     """Whether the API server serves and has finished its start-up hooks (default roles, priorities, `kubernetes`)."""
-    return Client(layout, str(addresses.node), 6443).answers("/readyz")
+    return _api(layout, addresses).answers("/readyz")
 
 
-def accounts_ready(layout: Layout, addresses: Addresses) -> bool:
-    """Whether a pod could be made: the default ServiceAccount has its token."""
-    client = Client(layout, str(addresses.node), 6443)
-    return bool(client.document("/api/v1/namespaces/default/serviceaccounts/default").get("secrets"))
+def controllers_ready(layout: Layout, addresses: Addresses) -> bool:
+    """Whether the controllers and the scheduler run, and a pod could be made: there is a ServiceAccount's token."""
+    for port in CONTROLLER_PORTS.values():
+        if not Client(layout, str(addresses.node), port).answers("/healthz"):
+            return False
+    account = _api(layout, addresses).document("/api/v1/namespaces/default/serviceaccounts/default")
+    return bool(account.get("secrets"))
 
 
 def node_ready(layout: Layout, addresses: Addresses) -> bool:
     """Whether the node is Ready and nothing keeps pods away from it."""
-    node = Client(layout, str(addresses.node), 6443).document(f"/api/v1/nodes/{NODE_NAME}")
+    node = _api(layout, addresses).document(f"/api/v1/nodes/{NODE_NAME}")
     conditions = {entry["type"]: entry["status"] for entry in node.get("status", {}).get("conditions", [])}
     return conditions.get("Ready") == "True" and not node["spec"].get("taints")
 
@@ -72,6 +76,10 @@ def node_ready(layout: Layout, addresses: Addresses) -> bool:
 def services_ready(layout: Layout, addresses: Addresses) -> bool:
     """Whether the host reaches a ClusterIP: that of the API server."""
     return Client(layout, str(addresses.kubernetes_service), 443).answers("/readyz")
+
+
+def _api(layout: Layout, addresses: Addresses) -> Client:
+    return Client(layout, str(addresses.node), API_PORT)
 
 
 def wait(

@@ -9,6 +9,8 @@ from dev.cluster.layout import NODE_NAME, Layout
 
 ETCD_URL = "http://127.0.0.1:2379"
 API_SERVER = "kube-apiserver"
+API_PORT = 6443
+CONTROLLER_PORTS = {"kube-controller-manager": 10257, "kube-scheduler": 10259}
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def kube_apiserver(layout: Layout, addresses: Addresses) -> Component:
         API_SERVER,
         advertise_address=addresses.node,
         bind_address="0.0.0.0",  # noqa: S104 - every address of the cluster's own network namespace
-        secure_port=6443,
+        secure_port=API_PORT,
         etcd_servers=ETCD_URL,
         authorization_mode="Node,RBAC",
         enable_admission_plugins="NodeRestriction",
@@ -62,39 +64,46 @@ def kube_apiserver(layout: Layout, addresses: Addresses) -> Component:
     )
 
 
-def kube_controller_manager(layout: Layout) -> Component:
-    """Every default controller, each with its own ServiceAccount; alone, so without leader election."""
-    kubeconfig = layout.config / "controller-manager.kubeconfig"
-    return _component(
+def kube_controller_manager(layout: Layout, addresses: Addresses) -> Component:
+    """Every default controller, each with its own ServiceAccount."""
+    return _controller(
         "kube-controller-manager",
-        kubeconfig=kubeconfig,
-        authentication_kubeconfig=kubeconfig,
-        authorization_kubeconfig=kubeconfig,
-        bind_address="127.0.0.1",
-        port=0,
-        leader_elect="false",
+        layout,
+        addresses,
+        kubeconfig="controller-manager",
+        secure_port=CONTROLLER_PORTS["kube-controller-manager"],
         use_service_account_credentials="true",
         service_account_private_key_file=layout.pki / "service-account.key",
         root_ca_file=layout.pki / "ca.crt",
         cluster_signing_cert_file=layout.pki / "ca.crt",
         cluster_signing_key_file=layout.pki / "ca.key",
         pvclaimbinder_sync_period="1s",  # a claim whose first binding lost a race is tried again only then
-        profiling="false",
     )
 
 
-def kube_scheduler(layout: Layout) -> Component:
-    """The default scheduler; alone, so without leader election."""
-    kubeconfig = layout.config / "scheduler.kubeconfig"
+def kube_scheduler(layout: Layout, addresses: Addresses) -> Component:
+    """The default scheduler."""
+    port = CONTROLLER_PORTS["kube-scheduler"]
+    return _controller("kube-scheduler", layout, addresses, kubeconfig="scheduler", secure_port=port)
+
+
+def _controller(
+    name: str, layout: Layout, addresses: Addresses, *, kubeconfig: str, **flags: object
+) -> Component:
+    """A client of the API server that is alone, so without leader election, and shows its health on the node."""
+    path = layout.config / f"{kubeconfig}.kubeconfig"
     return _component(
-        "kube-scheduler",
-        kubeconfig=kubeconfig,
-        authentication_kubeconfig=kubeconfig,
-        authorization_kubeconfig=kubeconfig,
-        bind_address="127.0.0.1",
+        name,
+        kubeconfig=path,
+        authentication_kubeconfig=path,
+        authorization_kubeconfig=path,
+        bind_address=addresses.node,
         port=0,
+        tls_cert_file=layout.pki / "controllers.crt",
+        tls_private_key_file=layout.pki / "controllers.key",
         leader_elect="false",
         profiling="false",
+        **flags,
     )
 
 
@@ -127,9 +136,9 @@ def store_and_api(layout: Layout, addresses: Addresses) -> Sequence[Component]:
     return (etcd(), kube_apiserver(layout, addresses))
 
 
-def controllers(layout: Layout) -> Sequence[Component]:
+def controllers(layout: Layout, addresses: Addresses) -> Sequence[Component]:
     """The rest of the control plane."""
-    return (kube_controller_manager(layout), kube_scheduler(layout))
+    return (kube_controller_manager(layout, addresses), kube_scheduler(layout, addresses))
 
 
 def node_agents(layout: Layout, addresses: Addresses) -> Sequence[Component]:

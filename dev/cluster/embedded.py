@@ -140,10 +140,10 @@ class Embedded:
             self._run([components.containerd(layout)], programs)
             self._prepare_node(programs, known)
         self._wait("API server", lambda: client.api_ready(layout, reach))
-        self._run(components.controllers(layout), programs)
+        self._run(components.controllers(layout, reach), programs)
         if known.has_node:
             self._run(components.node_agents(layout, reach), programs)
-        self._wait("ServiceAccount default", lambda: client.accounts_ready(layout, reach))
+        self._wait("controllers", lambda: client.controllers_ready(layout, reach))
         self._report.say(f"the control plane serves at {reach.api_url}")
         if known.has_node:
             self._wait("Services", lambda: client.services_ready(layout, reach))

@@ -176,51 +176,58 @@ def test_two_clusters_that_start_at_once_do_not_meet() -> None:
         assert Kubectl(right.kubeconfig).get("namespace", "default") is not None
 
 
-def test_what_has_crashed_is_healed_by_up() -> None:
-    name = "itest-heal"
-    with control_plane(name) as cluster:
-        Kubectl(cluster.kubeconfig)("create", "namespace", "kept")
-        sandbox = Sandbox(Layout(name))
-
-        sandbox.stop("kube-scheduler")
-        assert not status(name).healthy
-        up(name, control_plane_only=True)
-        assert status(name).healthy
-        assert Kubectl(cluster.kubeconfig).get("namespace", "kept") is not None
-
-        # As after a crash of the machine: nothing runs, the files are there.
-        pid = sandbox.pid()
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
-        until(lambda: sandbox.pid() is None)
-        assert status(name).cluster is None
-        fresh = up(name, control_plane_only=True)
-        assert Kubectl(fresh.kubeconfig).get("namespace", "default") is not None
-        assert Kubectl(fresh.kubeconfig).get("namespace", "kept") is None
+PLANE = "itest-plane"
 
 
-def test_the_api_server_can_be_unplugged_and_forgets_nothing() -> None:
-    with control_plane("itest-unplug") as cluster:
-        kubectl = Kubectl(cluster.kubeconfig)
-        kubectl("create", "namespace", "kept")
-        cluster.stop_apiserver()
-        with pytest.raises(RefusedError, match="refused"):
-            kubectl("get", "namespaces", "--request-timeout=5s")
-        cluster.start_apiserver()
-        assert kubectl.get("namespace", "kept") is not None
-        assert status("itest-unplug").healthy
+@pytest.fixture(scope="module")
+def plane() -> Iterator[Cluster]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("KUBECONFIG", raising=False)
+        with control_plane(PLANE) as cluster:
+            yield cluster
 
 
-def test_a_component_that_cannot_start_is_named_with_the_end_of_its_log() -> None:
-    name = "itest-broken"
-    with control_plane(name) as cluster:
-        cluster.stop_apiserver()
-        (Layout(name).pki / "apiserver.crt").write_text("no certificate")
-        with pytest.raises(ClusterError) as caught:
-            up(name, control_plane_only=True)
-    assert "kube-apiserver ended with status 1" in str(caught.value)
-    assert "failed to find any PEM data" in str(caught.value)
-    assert "logs/kube-apiserver.log" in str(caught.value)
+def test_the_api_server_can_be_unplugged_and_forgets_nothing(plane: Cluster) -> None:
+    kubectl = Kubectl(plane.kubeconfig)
+    kubectl("create", "namespace", "kept")
+    plane.stop_apiserver()
+    with pytest.raises(RefusedError, match="refused"):
+        kubectl("get", "namespaces", "--request-timeout=5s")
+    plane.start_apiserver()
+    assert kubectl.get("namespace", "kept") is not None
+    assert status(PLANE).healthy
+
+
+def test_what_has_ended_is_started_again_by_up_or_named_with_the_end_of_its_log(plane: Cluster) -> None:
+    scheduler = Layout(PLANE).config / "scheduler.kubeconfig"
+    good = scheduler.read_text()
+    scheduler.write_text("no kubeconfig")
+    Sandbox(Layout(PLANE)).stop("kube-scheduler")
+    assert not status(PLANE).healthy
+
+    with pytest.raises(ClusterError) as caught:
+        up(PLANE, control_plane_only=True)
+    assert "kube-scheduler ended with status 1" in str(caught.value)
+    assert "couldn't get version/kind" in str(caught.value)
+    assert "logs/kube-scheduler.log" in str(caught.value)
+
+    scheduler.write_text(good)
+    up(PLANE, control_plane_only=True)
+    assert status(PLANE).healthy
+
+
+def test_a_cluster_whose_machine_has_crashed_is_made_anew(plane: Cluster) -> None:
+    Kubectl(plane.kubeconfig)("create", "namespace", "lost")
+    sandbox = Sandbox(Layout(PLANE))
+    pid = sandbox.pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: sandbox.pid() is None)
+    assert status(PLANE).cluster is None
+
+    fresh = up(PLANE, control_plane_only=True)
+    assert Kubectl(fresh.kubeconfig).get("namespace", "default") is not None
+    assert Kubectl(fresh.kubeconfig).get("namespace", "lost") is None
 
 
 # From here on: a cluster with a node.

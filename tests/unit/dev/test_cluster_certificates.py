@@ -67,7 +67,7 @@ def test_a_client_of_another_cluster_is_refused(pki: Path, tmp_path: Path) -> No
 
 def test_only_the_owner_can_read_a_key(pki: Path) -> None:
     keys = list(pki.glob("*.key"))
-    assert len(keys) == len(CLIENTS) + 4  # the authority, two servers, the signer of ServiceAccount tokens
+    assert len(keys) == len(CLIENTS) + 5  # the authority, three servers, the signer of ServiceAccount tokens
     assert {stat.S_IMODE(key.stat().st_mode) for key in keys} == {0o600}
 
 

@@ -73,7 +73,8 @@ def test_the_api_server_checks_permissions_and_signs_tokens() -> None:
 
 
 @pytest.mark.parametrize(
-    "component", [components.kube_controller_manager(LAYOUT), components.kube_scheduler(LAYOUT)]
+    "component",
+    [components.kube_controller_manager(LAYOUT, ADDRESSES), components.kube_scheduler(LAYOUT, ADDRESSES)],
 )
 def test_a_controller_outlives_an_api_server_that_is_away(component: components.Component) -> None:
     # With leader election a controller ends when it cannot renew its lease.
@@ -83,7 +84,7 @@ def test_a_controller_outlives_an_api_server_that_is_away(component: components.
 def test_no_component_stores_anything_outside_the_cluster_s_directory() -> None:
     everything = [
         *components.store_and_api(LAYOUT, ADDRESSES),
-        *components.controllers(LAYOUT),
+        *components.controllers(LAYOUT, ADDRESSES),
         components.containerd(LAYOUT),
         *components.node_agents(LAYOUT, ADDRESSES),
     ]
