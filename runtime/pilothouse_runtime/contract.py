@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+RELEASE: Final = "0.1.0"  # of the distribution both belong to
+
 HTTP_PORT: Final = 8080
 HTTP_PORT_NAME: Final = "http"
 
@@ -29,6 +31,9 @@ ENV_REVISION: Final = "PILOTHOUSE_REVISION"
 # so that endpoints can propagate, and the most it then waits for what is in flight.
 ENV_DRAIN_DELAY: Final = "PILOTHOUSE_DRAIN_DELAY_SECONDS"
 ENV_DRAIN_TIMEOUT: Final = "PILOTHOUSE_DRAIN_TIMEOUT_SECONDS"
+# The largest body of one request, in bytes; a larger one is answered with 413.
+ENV_MAX_REQUEST_BYTES: Final = "PILOTHOUSE_MAX_REQUEST_BYTES"
+ENV_LOG_LEVEL: Final = "PILOTHOUSE_LOG_LEVEL"
 
 CACHE_DIR: Final = "/var/cache/pilothouse"
 PVC_MOUNT: Final = "/mnt/pvc"
@@ -39,6 +44,15 @@ TERMINATION_LOG_LIMIT: Final = 4096
 LIVE_PATH: Final = "/v2/health/live"
 READY_PATH: Final = "/v2/health/ready"
 METRICS_PATH: Final = "/metrics"
+
+# Metrics at METRICS_PATH (Prometheus text format). Requests are inference requests: health, metadata and
+# metrics are not counted, so that these numbers say what a model's users see.
+METRIC_REQUESTS: Final = "pilothouse_requests_total"  # counter by `code`, the HTTP status
+METRIC_REQUEST_SECONDS: Final = "pilothouse_request_duration_seconds"  # histogram, from headers to the answer
+METRIC_IN_FLIGHT: Final = "pilothouse_requests_in_flight"  # gauge
+METRIC_LOAD_SECONDS: Final = "pilothouse_model_load_seconds"  # gauge: getting, checking, loading, warming up
+METRIC_MODEL_INFO: Final = "pilothouse_model_info"  # 1, with labels model, version, revision, format
+METRIC_READY: Final = "pilothouse_ready"  # 1 while new requests are welcome, else 0
 
 
 class FailureReason(StrEnum):

@@ -1,0 +1,5 @@
+"""`python -m pilothouse_runtime` serves one model."""
+
+from pilothouse_runtime.app import main
+
+main()

@@ -1,0 +1,186 @@
+"""Inference requests and answers of the Open Inference Protocol v2 over HTTP.
+
+A body is JSON, or JSON followed by the raw data of the tensors that say so ("Binary Tensor Data
+Extension"); a header gives the length of the JSON part then.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+
+from pilothouse_runtime.codecs.elements import Buffer, from_binary, from_json, to_binary, to_json
+from pilothouse_runtime.core.errors import invalid
+from pilothouse_runtime.core.requests import InferRequest, InferResponse, OutputTensor, RequestedOutput
+from pilothouse_runtime.core.tensors import Datatype, Tensor, datatype_of
+
+HEADER_LENGTH: Final = "Inference-Header-Content-Length"
+EXTENSIONS: Final = ("binary_tensor_data",)
+
+# Parameters of extensions that would change where data is or what it means: not answered as if they were not there.
+_REFUSED: Final = ("shared_memory_region", "classification")
+
+
+def decode_request(body: Buffer, header_length: str | None) -> InferRequest:
+    """Return the request in a body.
+
+    Args:
+        body: of a bytearray, binary tensors become writable views without a copy.
+        header_length: the value of the HEADER_LENGTH header, or None where there is none.
+    Raises:
+        RequestError: says which field breaks which rule.
+    """
+    view = memoryview(body)
+    json_length = _json_length(header_length, len(view))
+    try:
+        document = orjson.loads(view[:json_length])
+    except orjson.JSONDecodeError as error:
+        raise invalid(f"the request is not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise invalid("the request must be a JSON object")
+    request_id = document.get("id")
+    if request_id is not None and not isinstance(request_id, str):
+        raise invalid("id: must be a text")
+    binary_outputs = _flag("parameters", _parameters("", document), "binary_data_output")
+    reader = _Binary(None if header_length is None else view[json_length:])
+    inputs = tuple(
+        _input(f"inputs[{index}]", item, reader) for index, item in enumerate(_list(document, "inputs"))
+    )
+    reader.end()
+    outputs = tuple(
+        _requested(f"outputs[{index}]", item, binary_outputs)
+        for index, item in enumerate(_list(document, "outputs") if "outputs" in document else [])
+    )
+    return InferRequest(inputs, outputs, request_id, binary_outputs)
+
+
+def encode_response(response: InferResponse) -> tuple[bytes, int | None]:
+    """Return the body, and the length of its JSON part where binary data follows it, else None.
+
+    Raises:
+        RequestError: an output cannot be sent in the way asked for.
+    """
+    chunks: list[bytes] = []
+    document: dict[str, Any] = {
+        "model_name": response.model_name,
+        "model_version": response.model_version,
+    }
+    if response.id is not None:
+        document["id"] = response.id
+    document["outputs"] = [_output(output, chunks) for output in response.outputs]
+    head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    if not any(output.binary for output in response.outputs):
+        return head, None
+    return b"".join([head, *chunks]), len(head)
+
+
+class _Binary:
+    """Hands out the binary part of a body, tensor by tensor."""
+
+    def __init__(self, data: memoryview | None) -> None:
+        self._data = data
+        self._at = 0
+
+    def take(self, where: str, size: Any) -> memoryview:
+        field = f"{where}.parameters.binary_data_size"
+        if type(size) is not int or size < 0:
+            raise invalid(f"{field}: must be a number of bytes")
+        if self._data is None:
+            raise invalid(f"{field}: is given, but the request has no {HEADER_LENGTH} header")
+        if size > len(self._data) - self._at:
+            raise invalid(
+                f"{field}: {size} bytes are announced, {len(self._data) - self._at} are left in the body"
+            )
+        start, self._at = self._at, self._at + size
+        return self._data[start : self._at]
+
+    def end(self) -> None:
+        if self._data is not None and self._at != len(self._data):
+            raise invalid(f"the body has {len(self._data) - self._at} bytes that belong to no input")
+
+
+def _json_length(header: str | None, body_length: int) -> int:
+    if header is None:
+        return body_length
+    if not (header.isascii() and header.isdigit()) or int(header) > body_length:
+        raise invalid(f"{HEADER_LENGTH}: must be a number of bytes, at most the body's {body_length}")
+    return int(header)
+
+
+def _input(where: str, item: Any, binary: _Binary) -> Tensor:
+    name = _name(where, item)
+    datatype, shape = item.get("datatype"), item.get("shape")
+    if datatype not in Datatype.__members__:
+        raise invalid(f"{where}.datatype: {datatype!r} is none of {', '.join(Datatype)}")
+    if not isinstance(shape, list) or not all(type(size) is int and 0 <= size < 1 << 63 for size in shape):
+        raise invalid(f"{where}.shape: must be a list of sizes")
+    kind, dims = Datatype(datatype), tuple(shape)
+    parameters = _parameters(where, item)
+    is_binary = "binary_data_size" in parameters
+    if is_binary and "data" in item:
+        raise invalid(f"{where}: has both data and binary_data_size; send one of them")
+    try:
+        if is_binary:
+            array = from_binary(where, kind, dims, binary.take(where, parameters["binary_data_size"]))
+        else:
+            array = from_json(where, kind, dims, item.get("data"))
+    except ValueError as error:  # numpy has fewer dimensions than JSON has numbers
+        raise invalid(f"{where}.shape: {error}") from None
+    return Tensor(name, kind, array)
+
+
+def _requested(where: str, item: Any, default: bool) -> RequestedOutput:
+    name = _name(where, item)
+    parameters = _parameters(where, item)
+    return RequestedOutput(name, _flag(f"{where}.parameters", parameters, "binary_data", default))
+
+
+def _output(output: OutputTensor, chunks: list[bytes]) -> dict[str, Any]:
+    tensor = output.tensor
+    item: dict[str, Any] = {
+        "name": tensor.name,
+        "datatype": datatype_of(tensor.array.dtype),
+        "shape": tensor.array.shape,
+    }
+    if output.binary:
+        chunk = to_binary(tensor.array)
+        chunks.append(chunk)
+        item["parameters"] = {"binary_data_size": len(chunk)}
+    else:
+        item["data"] = to_json(f"output {tensor.name!r}", tensor.array)
+    return item
+
+
+def _list(document: dict[str, Any], field: str) -> list[Any]:
+    value = document.get(field)
+    if not isinstance(value, list):
+        raise invalid(f"{field}: must be a list")
+    return value
+
+
+def _name(where: str, item: Any) -> str:
+    if not isinstance(item, dict) or not isinstance(item.get("name"), str):
+        raise invalid(f"{where}: must be an object with a name")
+    name: str = item["name"]
+    return name
+
+
+def _parameters(where: str, item: dict[str, Any]) -> dict[str, Any]:
+    field = f"{where}.parameters".removeprefix(".")
+    parameters = item.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise invalid(f"{field}: must be an object")
+    for name in _REFUSED:
+        if name in parameters:
+            raise invalid(
+                f"{field}.{name}: this server has no such extension; it has {', '.join(EXTENSIONS)}"
+            )
+    return parameters
+
+
+def _flag(where: str, parameters: dict[str, Any], name: str, default: bool = False) -> bool:
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise invalid(f"{where}.{name}: must be true or false")
+    return value

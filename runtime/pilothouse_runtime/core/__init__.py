@@ -1,0 +1,1 @@
+"""Tensors, requests, errors and states: no input or output, no clock, no torch."""

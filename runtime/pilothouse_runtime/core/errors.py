@@ -1,0 +1,53 @@
+"""The two ways to fail: a request that cannot be answered, and a model that cannot be served."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from pilothouse_runtime.contract import FailureReason
+
+
+class Code(IntEnum):
+    """What is wrong with a request, by the HTTP status that says so: the one table of errors."""
+
+    INVALID_ARGUMENT = 400
+    NOT_FOUND = 404
+    TOO_LARGE = 413
+    UNSUPPORTED_MEDIA_TYPE = 415
+    RESOURCE_EXHAUSTED = 429
+    INTERNAL = 500
+    UNAVAILABLE = 503
+
+
+class RequestError(Exception):
+    """A request gets no prediction; the message is for who sent it.
+
+    Args:
+        code: decides the wire code.
+        message: what is wrong, where, and what would be right.
+        retry_after: seconds after which the same request may do better, or None.
+    """
+
+    def __init__(self, code: Code, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.retry_after = retry_after
+
+
+def invalid(message: str) -> RequestError:
+    """Return the error of a request that is wrong in itself."""
+    return RequestError(Code.INVALID_ARGUMENT, message)
+
+
+class LoadError(Exception):
+    """The process cannot serve its model and gives up; the message ends in the termination log.
+
+    `permanent` as in `contract.LastWords`: starting the same pod again must fail in the same way.
+    """
+
+    def __init__(self, reason: FailureReason, message: str, *, permanent: bool) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.permanent = permanent

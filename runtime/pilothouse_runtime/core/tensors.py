@@ -1,0 +1,95 @@
+"""Tensors and their description, in the words of the Open Inference Protocol v2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+ANY = -1  # a dimension that may have any size
+
+
+class Datatype(StrEnum):
+    """The protocol's datatypes that numpy has ("Tensor Data Types"; BF16 is the one it has not)."""
+
+    BOOL = "BOOL"
+    UINT8 = "UINT8"
+    UINT16 = "UINT16"
+    UINT32 = "UINT32"
+    UINT64 = "UINT64"
+    INT8 = "INT8"
+    INT16 = "INT16"
+    INT32 = "INT32"
+    INT64 = "INT64"
+    FP16 = "FP16"
+    FP32 = "FP32"
+    FP64 = "FP64"
+    BYTES = "BYTES"
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The numpy dtype of the elements, little-endian as on the wire; BYTES are objects of type bytes."""
+        return _DTYPES[self]
+
+
+_DTYPES = {
+    Datatype.BOOL: np.dtype(np.bool_),
+    Datatype.UINT8: np.dtype("u1"),
+    Datatype.UINT16: np.dtype("<u2"),
+    Datatype.UINT32: np.dtype("<u4"),
+    Datatype.UINT64: np.dtype("<u8"),
+    Datatype.INT8: np.dtype("i1"),
+    Datatype.INT16: np.dtype("<i2"),
+    Datatype.INT32: np.dtype("<i4"),
+    Datatype.INT64: np.dtype("<i8"),
+    Datatype.FP16: np.dtype("<f2"),
+    Datatype.FP32: np.dtype("<f4"),
+    Datatype.FP64: np.dtype("<f8"),
+    Datatype.BYTES: np.dtype(np.object_),
+}
+_DATATYPES = {dtype: datatype for datatype, dtype in _DTYPES.items()}
+
+
+def datatype_of(dtype: np.dtype[Any]) -> Datatype:
+    """Return the datatype of a numpy dtype. Raises KeyError for what the protocol cannot carry."""
+    return _DATATYPES[dtype]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A named array; its shape is the array's."""
+
+    name: str
+    datatype: Datatype
+    array: Array
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """What a model says of one input or output: `shape` has ANY for each free dimension."""
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+
+    def accepts(self, shape: Sequence[int]) -> bool:
+        """Say whether an array of this concrete shape fits."""
+        return len(shape) == len(self.shape) and all(
+            want in (ANY, got) for want, got in zip(self.shape, shape, strict=True)
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.datatype} {list(self.shape)}"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A model's inputs and outputs, in the order in which the model takes and gives them."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]

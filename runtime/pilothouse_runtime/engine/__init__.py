@@ -1,0 +1,1 @@
+"""Gets, checks, loads and runs the model: the only folder with torch."""

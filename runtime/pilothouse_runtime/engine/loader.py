@@ -1,0 +1,66 @@
+"""From a uri to a model that is ready: get, check, load, warm up. Runs in a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from pilothouse_runtime.contract import ENV_DEVICE
+from pilothouse_runtime.core.settings import Device, Format, Settings, bad_setting
+from pilothouse_runtime.core.states import Phase, Readiness
+from pilothouse_runtime.engine.cpus import usable_cpus
+from pilothouse_runtime.engine.formats import detect
+from pilothouse_runtime.engine.source import Source, fetch
+
+if TYPE_CHECKING:
+    import torch
+
+    from pilothouse_runtime.engine.executor import Executor
+
+log = logging.getLogger(__name__)
+
+
+def load(settings: Settings, source: Source, readiness: Readiness) -> Executor:
+    """Return the executor of the model that the settings name, telling `readiness` how far it is.
+
+    torch is imported here and not before, so that the server answers probes while that takes its seconds.
+
+    Raises:
+        LoadError: the model cannot be served.
+    """
+
+    def tell(phase: Phase, message: str) -> None:
+        readiness.enter(phase, message)
+        log.info("%s: %s", phase, message)
+
+    file = fetch(settings.uri, settings.digest, source, lambda message: tell(Phase.FETCHING, message))
+    found = detect(file.path, settings.format, file.content_type)
+    tell(Phase.LOADING, "starting PyTorch")
+    device = _start_torch(settings.device)
+    tell(Phase.LOADING, f"loading {file.path.name} ({found}) on {device}")
+    from pilothouse_runtime.engine import exported, torchscript
+    from pilothouse_runtime.engine.executor import Executor
+    from pilothouse_runtime.engine.warmup import warm_up
+
+    backend = torchscript.load if found is Format.TORCHSCRIPT else exported.load
+    model = backend(file.path, device, settings.signature)
+    tell(Phase.WARMING_UP, "running the model for the first time")
+    warm_up(model)
+    return Executor(model)
+
+
+def _start_torch(wanted: Device) -> torch.device:
+    cpus = usable_cpus()
+    # Read when torch's thread pools are made; whoever set it by hand knows better.
+    os.environ.setdefault("OMP_NUM_THREADS", str(cpus))
+    import torch
+
+    torch.set_num_interop_threads(1)
+    has_gpu = torch.cuda.is_available()
+    if wanted is Device.CUDA and not has_gpu:
+        raise bad_setting(
+            ENV_DEVICE, "is cuda, but this container sees no GPU; ask for one in runtime.resources"
+        )
+    log.info("PyTorch %s with %d threads", torch.__version__, torch.get_num_threads())
+    return torch.device("cuda" if has_gpu and wanted is not Device.CPU else "cpu")

@@ -1,0 +1,126 @@
+"""Brings the model's file to a local path, whatever its uri, and checks its digest."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from pilothouse_runtime.contract import ENV_MODEL_URI, FailureReason
+from pilothouse_runtime.core.errors import LoadError
+from pilothouse_runtime.core.settings import bad_setting
+from pilothouse_runtime.engine.download import Download, DownloadPolicy, failed
+from pilothouse_runtime.engine.formats import describe
+
+log = logging.getLogger(__name__)
+
+SCHEMES: Final = ("file", "http", "https", "pvc")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where models come from and where downloads are kept."""
+
+    cache_dir: Path
+    pvc_mount: Path
+    policy: DownloadPolicy = field(default_factory=DownloadPolicy)
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A local file; `content_type` is what a server called it, or ""."""
+
+    path: Path
+    content_type: str = ""
+
+
+def fetch(uri: str, digest: str | None, source: Source, tell: Callable[[str], None]) -> ModelFile:
+    """Return the file at `uri`, whose sha256 has been found to be `digest` if one is given.
+
+    A download is kept under its digest: a container that starts again in the same pod finds it there.
+
+    Args:
+        uri: file:///path, pvc://claim/path (the claim is mounted at `source.pvc_mount`), http:// or https://.
+        tell: is given, for people, what is going on.
+    Raises:
+        LoadError: InvalidConfiguration, ModelDownloadFailed or DigestMismatch.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in SCHEMES:
+        raise bad_setting(ENV_MODEL_URI, f"its scheme must be one of {', '.join(SCHEMES)}")
+    if parts.scheme in ("http", "https"):
+        if not parts.hostname or parts.username is not None:
+            raise bad_setting(ENV_MODEL_URI, "must name a host, and no user or password")
+        return _downloaded(uri, digest, source, tell)
+    if parts.scheme == "file":
+        if parts.netloc:
+            raise bad_setting(ENV_MODEL_URI, "file:// takes an absolute path, as in file:///models/digits.pt")
+        file = ModelFile(_existing(Path(unquote(parts.path)), permanent=True))
+    else:
+        file = ModelFile(_on_claim(parts.netloc, unquote(parts.path), source.pvc_mount))
+    if digest:
+        tell(f"checking the sha256 of {file.path}")
+        _verify(file, digest)
+    return file
+
+
+def _on_claim(claim: str, name: str, mount: Path) -> Path:
+    path = mount / name.lstrip("/")
+    # A link must not lead out of the volume: parts of a file that is no model may be told to who applied the uri.
+    if not claim or not path.resolve().is_relative_to(mount.resolve()):
+        raise bad_setting(
+            ENV_MODEL_URI, "pvc:// takes a claim and a path on it, as in pvc://models/digits.pt"
+        )
+    return _existing(path, permanent=False)
+
+
+def _existing(path: Path, *, permanent: bool) -> Path:
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise failed(f"{path}: {error.strerror}; check model.uri", permanent=permanent) from None
+
+
+def _downloaded(url: str, digest: str | None, source: Source, tell: Callable[[str], None]) -> ModelFile:
+    kept = source.cache_dir / (f"sha256-{digest}" if digest else "model")
+    if digest and kept.exists():
+        if sha256_of(kept) == digest:
+            log.info("the model is in the cache already: %s", kept)
+            return ModelFile(kept)
+        kept.unlink()
+    part = source.cache_dir / "download.part"
+    try:
+        source.cache_dir.mkdir(parents=True, exist_ok=True)
+        content_type = Download(url, part, source.policy, tell).run()
+        log.info("downloaded %d bytes", part.stat().st_size)
+        if digest:
+            tell("checking the sha256 of what was downloaded")
+            _verify(ModelFile(part, content_type), digest)
+        part.replace(kept)
+    except OSError as error:
+        raise failed(f"cannot write to {source.cache_dir}: {error.strerror}", permanent=False) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return ModelFile(kept, content_type)
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's sha256 in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _verify(file: ModelFile, digest: str) -> None:
+    actual = sha256_of(file.path)
+    if actual != digest:
+        raise LoadError(
+            FailureReason.DIGEST_MISMATCH,
+            f"the file has sha256:{actual}, but model.digest is sha256:{digest}; either the file was changed"
+            f" or the digest is another file's. What came is {describe(file.path, file.content_type)}",
+            permanent=True,
+        )
