@@ -92,8 +92,8 @@ def ensure(report: Report) -> Binaries:
     binaries = cached()
     if not (binaries.kubernetes.is_dir() and binaries.debian.is_dir()):
         with _exclusively(report):
-            _make(binaries.debian, lambda work: _unpack_packages(work, report))
-            _make(binaries.kubernetes, lambda work: _build_kubernetes(work, report))
+            make(binaries.debian, lambda work: _unpack_packages(work, report))
+            make(binaries.kubernetes, lambda work: _build_kubernetes(work, report))
     return binaries
 
 
@@ -143,7 +143,7 @@ def _exclusively(report: Report) -> Iterator[None]:
         yield
 
 
-def _make(target: Path, fill: Callable[[Path], None]) -> None:
+def make(target: Path, fill: Callable[[Path], None]) -> None:
     """Fill a directory and put it in its place by one rename, so that an interrupted build leaves no half cache."""
     if target.is_dir():
         return

@@ -24,7 +24,7 @@ class Cluster:
     kubeconfig: Path
     host_address: str
     has_node: bool
-    _embedded: Embedded | None = field(default=None, repr=False)
+    _embedded: Embedded | None = field(default=None, repr=False, compare=False)
 
     @property
     def embedded(self) -> bool:

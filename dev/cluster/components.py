@@ -146,6 +146,12 @@ def node_agents(layout: Layout, addresses: Addresses) -> Sequence[Component]:
     return (kubelet(layout, addresses), kube_proxy(layout))
 
 
+def everything(layout: Layout, addresses: Addresses) -> Sequence[Component]:
+    """All components of a cluster with a node."""
+    control_plane = (*store_and_api(layout, addresses), *controllers(layout, addresses))
+    return (*control_plane, containerd(layout), *node_agents(layout, addresses))
+
+
 def _component(name: str, **flags: object) -> Component:
     arguments = (f"--{flag.replace('_', '-')}={value}" for flag, value in flags.items())
     return Component(name, (name, *arguments))

@@ -156,19 +156,27 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
 """
 
 
+def render(layout: Layout, addresses: Addresses, debian: Path) -> dict[Path, str]:
+    """The content of every file that a component is started with and that holds no key."""
+    return {
+        layout.config / "kubelet.json": _json(kubelet(layout, addresses)),
+        layout.config / "kube-proxy.json": _json(kube_proxy(layout)),
+        layout.config / "cni" / "10-pilothouse.conflist": _json(cni(addresses)),
+        layout.config / "resolv.conf": f"nameserver {addresses.node}\n",
+        layout.config / "containerd.toml": containerd(layout, debian),
+    }
+
+
 def write_all(layout: Layout, addresses: Addresses, debian: Path) -> None:
-    """Write every file that a component is started with, and the administrator's kubeconfig."""
+    """Write what `render` returns, and a kubeconfig for the administrator and for each component."""
     (layout.config / "cni").mkdir(parents=True, exist_ok=True)
-    for user in KUBECONFIG_USERS:
-        _write(layout.config / f"{user}.kubeconfig", kubeconfig(addresses.api_url, layout.pki, user))
-    _write(layout.config / "kubelet.json", kubelet(layout, addresses))
-    _write(layout.config / "kube-proxy.json", kube_proxy(layout))
-    _write(layout.config / "cni" / "10-pilothouse.conflist", cni(addresses))
-    (layout.config / "resolv.conf").write_text(f"nameserver {addresses.node}\n")
-    (layout.config / "containerd.toml").write_text(containerd(layout, debian))
-    _write(layout.kubeconfig, kubeconfig(addresses.api_url, layout.pki, "admin"))
+    for path, text in render(layout, addresses, debian).items():
+        path.write_text(text)
+    users = {layout.config / f"{user}.kubeconfig": user for user in KUBECONFIG_USERS}
+    for path, user in {**users, layout.kubeconfig: "admin"}.items():
+        path.touch(mode=0o600)
+        path.write_text(_json(kubeconfig(addresses.api_url, layout.pki, user)))
 
 
-def _write(path: Path, document: Document) -> None:
-    path.touch(mode=0o600)
-    path.write_text(json.dumps(document, indent=2) + "\n")
+def _json(document: Document) -> str:
+    return json.dumps(document, indent=2) + "\n"

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
@@ -50,8 +51,8 @@ class Embedded:
         require("python -m dev.cluster up")
         with self._locked(self.layout.lock):
             programs = binaries.ensure(self._report)
-            known = self._usable() or self._create(programs)
-            known = State(known.addresses, has_node=has_node or known.has_node)
+            known = self._usable(programs) or self._create(programs)
+            known = replace(known, has_node=has_node or known.has_node)
             state.write(self.layout, known)
             self._start(programs, known)
         return known
@@ -101,10 +102,15 @@ class Embedded:
         options = (f"--address={CONTAINERD_SOCKET}", "--namespace=k8s.io")
         return self.sandbox.execute([program, *options, *arguments], stdin=stdin, timeout=timeout)
 
-    def _usable(self) -> State | None:
-        """The state of a cluster that still runs and is still connected, else None."""
+    def _usable(self, programs: Binaries) -> State | None:
+        """The state of a cluster that still runs, is still connected and is what `_create` would make; else None."""
         known = state.read(self.layout)
         if known is None or self.sandbox.pid() is None:
+            return None
+        if known.recipe != state.recipe(self.layout, known.addresses, programs):
+            self._report.say(
+                f"{self.layout.identity} was made by another version of dev/cluster: it is made anew"
+            )
             return None
         return known if network.link_exists(self.layout, known.addresses) else None
 
@@ -123,7 +129,7 @@ class Embedded:
         self._report.say(
             f"namespaces, certificates and addresses ({chosen.block}) of {layout.identity} are made"
         )
-        return State(chosen, has_node=False)
+        return State(chosen, has_node=False, recipe=state.recipe(layout, chosen, programs))
 
     def _clear(self) -> None:
         self.sandbox.destroy()

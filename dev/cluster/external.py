@@ -26,8 +26,14 @@ def kubectl() -> str:
 
 
 def named() -> Path | None:
-    """The kubeconfig that KUBECONFIG names, unless it is unset or one of our own clusters'."""
+    """The kubeconfig that KUBECONFIG names, unless it is unset or one of our own clusters'.
+
+    Raises:
+        ClusterError: it names several files.
+    """
     value = os.environ.get("KUBECONFIG", "")
+    if os.pathsep in value:
+        raise ClusterError(f"KUBECONFIG names several files ({value}): name the one that holds the cluster")
     path = Path(value).expanduser()
     return path if value and STATE_ROOT not in path.parents else None
 

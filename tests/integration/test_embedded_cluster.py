@@ -161,13 +161,14 @@ def _rules(saved: list[str]) -> list[str]:
     return [line for line in saved if line.startswith("-")]
 
 
-def test_two_clusters_that_start_at_once_do_not_meet() -> None:
-    names = ["itest-left", "itest-right"]
+def test_clusters_that_start_at_once_do_not_meet_and_one_that_is_started_twice_is_one() -> None:
+    names = ["itest-left", "itest-right", "itest-left"]
     with ExitStack() as stack:
         for name in names:
             stack.callback(down, name)
         with ThreadPoolExecutor() as pool:
-            left, right = pool.map(partial(up, control_plane_only=True), names)
+            left, right, again = pool.map(partial(up, control_plane_only=True), names)
+        assert again == left
         assert left.host_address != right.host_address
         Kubectl(left.kubeconfig)("create", "namespace", "left-only")
         assert Kubectl(left.kubeconfig).get("namespace", "left-only") is not None
@@ -196,6 +197,24 @@ def test_the_api_server_can_be_unplugged_and_forgets_nothing(plane: Cluster) -> 
     plane.start_apiserver()
     assert kubectl.get("namespace", "kept") is not None
     assert status(PLANE).healthy
+
+
+def test_a_cluster_that_kubeconfig_names_is_used_and_left_alone(
+    plane: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kubeconfig = tmp_path / "of-the-user"
+    kubeconfig.write_bytes(plane.kubeconfig.read_bytes())
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    found = up("itest-never")
+    assert (found.embedded, found.kubeconfig) == (False, kubeconfig)
+    assert found.host_address == plane.host_address  # this machine's end of the way there
+    assert status("itest-never").healthy
+    for refused in (found.stop_apiserver, partial(found.import_image, tmp_path / "image.tar")):
+        with pytest.raises(ClusterError, match="embedded clusters only"):
+            refused()
+    down("itest-never")
+    assert not Layout("itest-never").root.exists()
+    assert Kubectl(kubeconfig).get("namespace", "default") is not None
 
 
 def test_what_has_ended_is_started_again_by_up_or_named_with_the_end_of_its_log(plane: Cluster) -> None:

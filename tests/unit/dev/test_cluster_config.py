@@ -82,12 +82,7 @@ def test_a_controller_outlives_an_api_server_that_is_away(component: components.
 
 
 def test_no_component_stores_anything_outside_the_cluster_s_directory() -> None:
-    everything = [
-        *components.store_and_api(LAYOUT, ADDRESSES),
-        *components.controllers(LAYOUT, ADDRESSES),
-        components.containerd(LAYOUT),
-        *components.node_agents(LAYOUT, ADDRESSES),
-    ]
+    everything = components.everything(LAYOUT, ADDRESSES)
     paths = [
         part
         for component in everything
