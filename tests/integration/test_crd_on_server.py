@@ -1,0 +1,90 @@
+"""The CRD at a real API server: what it refuses, fills in, explains and shows."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from dev.cluster import Cluster
+from pilothouse.api import crd
+from pilothouse.control.errors import BlockedError
+from pilothouse.kube import paths
+from pilothouse.kube.client import Client
+from tests.support import structural
+from tests.support.bad_specs import BAD_SPECS, BadSpec, Refused, good_model_deployment
+from tests.support.control_plane import eventually
+from tests.support.kubectl import Kubectl, RefusedError
+
+SCHEMA = crd.legacy_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+
+
+def knows_cel(kubectl: Kubectl) -> bool:
+    return int(json.loads(kubectl("get", "--raw", "/version"))["minor"].rstrip("+")) >= 25
+
+
+@pytest.fixture
+def kubectl(cluster: Cluster, namespace: str) -> Kubectl:
+    return Kubectl(cluster.kubeconfig, namespace)
+
+
+@pytest.mark.parametrize("bad", BAD_SPECS, ids=lambda bad: bad.id)
+async def test_the_server_refuses_what_the_table_says(bad: BadSpec, client: Client, kubectl: Kubectl) -> None:
+    body = bad.apply(good_model_deployment(namespace=kubectl.namespace))
+    path = paths.collection(body["kind"], kubectl.namespace)
+    refused = {Refused.SCHEMA} | ({Refused.CEL} if knows_cel(kubectl) else set())
+    if bad.refused in refused:
+        with pytest.raises(BlockedError) as caught:
+            await client.request("POST", path, [("dryRun", "All")], body)
+        parent = bad.field.rpartition(".")[0]
+        # A list's own checks (types of items, duplicates) leave out the index or name another item.
+        assert any(name.partition("[")[0] in str(caught.value) for name in (bad.field, parent) if name)
+    else:
+        await client.request("POST", path, [("dryRun", "All")], body)
+
+
+async def explained(kubectl: Kubectl) -> None:
+    """Wait until kubectl knows the schema: the server publishes that of a new CRD some seconds later."""
+
+    def known() -> bool:
+        try:
+            return "FIELDS" in kubectl("explain", "modeldeployment.spec.model")
+        except RefusedError:
+            return False
+
+    await eventually(known)
+
+
+@pytest.mark.parametrize("bad", [b for b in BAD_SPECS if b.refused is Refused.STRICT], ids=lambda bad: bad.id)
+async def test_kubectl_refuses_unknown_fields(bad: BadSpec, kubectl: Kubectl) -> None:
+    await explained(kubectl)
+    with pytest.raises(RefusedError, match="unknown field"):
+        kubectl.apply(bad.apply(good_model_deployment(namespace=kubectl.namespace)))
+
+
+async def test_the_server_fills_in_the_defaults_that_we_expect(client: Client, namespace: str) -> None:
+    spec = {"model": {"uri": "file:///models/digits.pt"}}
+    body = good_model_deployment(namespace=namespace) | {"spec": spec}
+    made = await client.request("POST", paths.collection(body["kind"], namespace), body=body)
+    assert made["spec"] == structural.defaulted(SCHEMA, body)["spec"]
+
+
+async def test_scale_and_columns(client: Client, kubectl: Kubectl) -> None:
+    body = good_model_deployment(namespace=kubectl.namespace)
+    await client.request("POST", paths.collection(body["kind"], kubectl.namespace), body=body)
+    kubectl("scale", "mdep/digits", "--replicas=3")
+    assert kubectl("get", "mdep", "digits", "--output=jsonpath={.spec.replicas}") == "3"
+    header, row = kubectl("get", "modeldeployments", "digits").splitlines()
+    assert header.split() == ["NAME", "READY", "STATUS", "VERSION", "TARGET", "REPLICAS", "AGE"]
+    assert row.split()[:2] == ["digits", "1"]  # no status yet; TARGET is the spec's
+    wide = kubectl("get", "mdep", "digits", "--output=wide").splitlines()[0]
+    assert wide.split()[-2:] == ["URI", "MESSAGE"]
+    assert "modeldeployment.pilothouse.dev/digits" in kubectl("get", "all", "--output=name")
+
+
+async def test_kubectl_explains_every_field(kubectl: Kubectl) -> None:
+    await explained(kubectl)
+    model = " ".join(kubectl("explain", "mdep.spec.model").split())
+    assert "Where the model file is" in model
+    assert "uri <string> -required-" in model
+    assert "Available: enough pods serve" in " ".join(kubectl("explain", "mdep.status.conditions").split())
