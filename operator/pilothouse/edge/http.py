@@ -32,7 +32,8 @@ async def serving(app: web.Application, port: int, host: str | None = None) -> A
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()
-        yield int(runner.addresses[0][1])
+        # With port 0 each address family gets a port of its own: IPv4's, whose address is the shorter tuple.
+        yield int(min(runner.addresses, key=len)[1])
     finally:
         await runner.cleanup()
 

@@ -11,6 +11,7 @@ import itertools
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 import kopf
@@ -31,6 +32,7 @@ _CHILDREN_SELECTOR: Final = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
 # kopf takes a finalizer of this name off the objects that it sees. There is none of this name.
 _NO_FINALIZER: Final = f"{names.GROUP}/never-set"
 _PING_SECONDS: Final = 5.0
+_TLS_CLOSE_SECONDS: Final = 0.25
 
 
 class SourceDiedError(Exception):
@@ -81,7 +83,7 @@ class Source:
         self._error: BaseException | None = None
         self._ended = asyncio.Event()
         self._theirs: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
+        self._stop = asyncio.Event()  # waited for in the thread's loop, and set only there
         self._stopping = False
 
     def start(self) -> None:
@@ -92,8 +94,9 @@ class Source:
     async def stop(self) -> None:
         """Stop the thread and wait for its end. Call after `start`."""
         self._stopping = True
-        if self._theirs is not None and self._stop is not None and not self._ended.is_set():
-            self._theirs.call_soon_threadsafe(self._stop.set)
+        if self._theirs is not None:
+            with suppress(RuntimeError):  # the loop has been closed
+                self._theirs.call_soon_threadsafe(self._stop.set)
         await self._ended.wait()
 
     async def failed(self) -> None:
@@ -124,15 +127,14 @@ class Source:
         try:
             asyncio.run(self._watch())
         except BaseException as error:
-            self._error = error
+            self._error = self._error or error
         finally:
             self._ours.call_soon_threadsafe(self._ended.set)
 
     async def _watch(self) -> None:
-        self._stop = asyncio.Event()
         self._theirs = asyncio.get_running_loop()
         if self._stopping:
-            return  # told so before there was a flag to set
+            return  # told so before there was a loop to set the flag in
         await kopf.operator(
             registry=self._registry(),
             settings=_settings(),
@@ -141,6 +143,8 @@ class Source:
             namespaces=self._namespaces,
             stop_flag=self._stop,
         )
+        # TLS connections are closed by both sides, which takes the loop a moment (aiohttp, "Graceful Shutdown").
+        await asyncio.sleep(_TLS_CLOSE_SECONDS)
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
@@ -150,7 +154,13 @@ class Source:
         return registry
 
     async def _login(self, **_: Any) -> kopf.ConnectionInfo:
-        found = await self._credentials()
+        try:
+            found = await self._credentials()
+        except Exception as error:
+            # kopf would wait for credentials for ever.
+            self._error = error
+            self._stop.set()
+            raise
         return kopf.ConnectionInfo(
             server=found.server,
             ca_path=found.ca_path,
