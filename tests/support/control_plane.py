@@ -13,7 +13,8 @@ from pilothouse.control.errors import ConflictError, GoneError
 from pilothouse.kube import paths
 from pilothouse.kube.client import Client
 from pilothouse.plan.seen import Json
-from tests.support.kubectl import Kubectl
+from tests.support.kubectl import Kubectl, RefusedError
+from tests.support.waiting import until
 
 _CRDS = Path(__file__).parents[2] / "crds"
 
@@ -26,7 +27,16 @@ def install_crd(cluster: Cluster) -> None:
     old = int(minor.rstrip("+")) < 25
     crd = _CRDS / ("modeldeployments-kubernetes-1.20.yaml" if old else "modeldeployments.yaml")
     kubectl("apply", "--server-side", "--force-conflicts", "--filename", str(crd))
-    kubectl("wait", "--for=condition=Established", f"crd/{names.PLURAL}.{names.GROUP}", "--timeout=60s")
+    # Not `kubectl wait`, which takes the first moment, in which the conditions are null, for an error.
+    until(lambda: _serves(kubectl), what=lambda: "ModelDeployments are served")
+
+
+def _serves(kubectl: Kubectl) -> bool:
+    try:
+        kubectl("get", names.PLURAL)
+    except RefusedError:
+        return False
+    return True
 
 
 async def create(client: Client, manifest: Json) -> Json:
