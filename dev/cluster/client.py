@@ -83,7 +83,7 @@ def _api(layout: Layout, addresses: Addresses) -> Client:
 
 
 def wait(
-    what: str, condition: Callable[[], bool], explain: Callable[[], str | None], seconds: float = 60
+    what: str, condition: Callable[[], bool], explain: Callable[[], str | None], seconds: float = 120
 ) -> None:
     """Wait until `condition` holds.
 

@@ -309,9 +309,13 @@ def _web_server(name: str) -> Json:
     return _pod(name, "httpd", "-f", "-v", "-p", "8080", "-h", "/etc", readinessProbe=probe)
 
 
-def _read(url: str) -> str:
-    with urlopen(url, timeout=10) as response:  # noqa: S310 - an address of the cluster's
-        return str(response.read().decode().strip())
+def _read(url: str) -> str | None:
+    """What is answered, or None where nobody does (kube-proxy follows a pod's readiness a moment later)."""
+    try:
+        with urlopen(url, timeout=10) as response:  # noqa: S310 - an address of the cluster's
+            return str(response.read().decode().strip())
+    except OSError:
+        return None
 
 
 def _wait_ready(kubectl: Kubectl, name: str) -> Json:
