@@ -32,6 +32,8 @@ _CHILDREN_SELECTOR: Final = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
 # kopf takes a finalizer of this name off the objects that it sees. There is none of this name.
 _NO_FINALIZER: Final = f"{names.GROUP}/never-set"
 _PING_SECONDS: Final = 5.0
+# Of no use to us, but else kopf asks for the name of the process's user, and in a container that may have none.
+_IDENTITY: Final[Any] = "pilothouse"
 _TLS_CLOSE_SECONDS: Final = 0.25
 
 
@@ -138,6 +140,7 @@ class Source:
         await kopf.operator(
             registry=self._registry(),
             settings=_settings(),
+            identity=_IDENTITY,
             standalone=True,  # a Lease decides who works; kopf's peering would write to the cluster
             clusterwide=not self._namespaces,
             namespaces=self._namespaces,
