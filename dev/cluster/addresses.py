@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
+from dev.cluster.errors import ClusterError
+
 POOL = IPv4Network("10.0.0.0/8")
 _BLOCK_PREFIX = 22
 _BLOCK_COUNT = 2 ** (_BLOCK_PREFIX - POOL.prefixlen)
@@ -61,7 +63,7 @@ def choose(identity: str, taken: Iterable[IPv4Network]) -> Addresses:
         taken: networks that the machine already has an address in or a route to.
 
     Raises:
-        LookupError: every block of the pool overlaps a taken network.
+        ClusterError: every block of the pool overlaps a taken network.
     """
     in_use = [network for network in taken if network.overlaps(POOL)]
     first = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:4], "big")
@@ -70,7 +72,7 @@ def choose(identity: str, taken: Iterable[IPv4Network]) -> Addresses:
         block = IPv4Network((start, _BLOCK_PREFIX))
         if not any(block.overlaps(network) for network in in_use):
             return Addresses(block)
-    raise LookupError(f"no free /{_BLOCK_PREFIX} in {POOL}: the machine's routes cover all of it")
+    raise ClusterError(f"no free /{_BLOCK_PREFIX} in {POOL}: the machine's routes cover all of it")
 
 
 def routed_networks(ip_route_json: str) -> list[IPv4Network]:

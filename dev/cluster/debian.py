@@ -9,9 +9,11 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 from dev.cluster.errors import ClusterError
+from dev.cluster.layout import LOCK_ROOT
 from dev.cluster.report import Report
 
 SUITE = "bookworm"
@@ -43,8 +45,8 @@ def install_missing(wanted: Mapping[str, str], report: Report) -> None:
     report.say(f"missing: {', '.join(sorted(missing))}; installing Debian's {' '.join(packages)}")
     wait_for_lock = ("-o", "DPkg::Lock::Timeout=600")
     with _services_denied():
-        _apt("apt-get", *wait_for_lock, "update")
-        _apt("apt-get", *wait_for_lock, "install", "--yes", "--no-install-recommends", *packages)
+        _run("apt-get", *wait_for_lock, "update")
+        _run("apt-get", *wait_for_lock, "install", "--yes", "--no-install-recommends", *packages)
 
 
 class Archive:
@@ -63,7 +65,7 @@ class Archive:
         (self._directory / "lists" / "partial").mkdir(parents=True, exist_ok=True)
         (self._directory / "cache" / "archives" / "partial").mkdir(parents=True, exist_ok=True)
         query = ("indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages")
-        lines = sorted(set(_apt("apt-get", *query).splitlines()))
+        lines = sorted(set(_run("apt-get", *query).splitlines()))
         wanted = [
             line
             for line in lines
@@ -77,17 +79,17 @@ class Archive:
         signed = f"[signed-by={_KEYRING}] " if _KEYRING.exists() else ""
         entries = [f"{kind} {signed}{line}\n" for line in wanted for kind in ("deb", "deb-src")]
         self._lists.write_text("".join(entries))
-        self._run("apt-get", "update")
+        self._apt("apt-get", "update")
 
     def unpack(self, packages: Sequence[str], destination: Path) -> list[str]:
         """Unpack binary packages below `destination`; returns the file names, which hold the versions."""
         archives = self._directory / "archives"
         archives.mkdir(exist_ok=True)
-        self._run("apt-get", "download", *packages, cwd=archives)
+        self._apt("apt-get", "download", *packages, cwd=archives)
         destination.mkdir(parents=True, exist_ok=True)
         files = sorted(archives.glob("*.deb"))
         for file in files:
-            subprocess.run(["dpkg-deb", "--extract", str(file), str(destination)], check=True)
+            _run("dpkg-deb", "--extract", str(file), str(destination))
         shutil.rmtree(archives)
         return [file.name for file in files]
 
@@ -95,17 +97,14 @@ class Archive:
         """Unpack a source package with Debian's patches as the new directory `destination`; returns its version."""
         downloads = self._directory / "source"
         downloads.mkdir(exist_ok=True)
-        self._run("apt-get", "source", "--download-only", package, cwd=downloads)
+        self._apt("apt-get", "source", "--download-only", package, cwd=downloads)
         (description,) = downloads.glob("*.dsc")
-        subprocess.run(
-            ["dpkg-source", "--no-check", "--extract", str(description), str(destination)],
-            check=True,
-            capture_output=True,
-        )
+        # apt has checked the files against the signed list.
+        _run("dpkg-source", "--no-check", "--extract", str(description), str(destination))
         shutil.rmtree(downloads)
         return description.stem.partition("_")[2]
 
-    def _run(self, *command: str, cwd: Path | None = None) -> None:
+    def _apt(self, *command: str, cwd: Path | None = None) -> None:
         settings = {
             "Dir::Etc::sourcelist": self._lists,
             "Dir::Etc::sourceparts": "-",
@@ -114,10 +113,10 @@ class Archive:
             "APT::Sandbox::User": "root",  # apt's own user may not enter root's cache directory
         }
         options = [f"-o{name}={value}" for name, value in settings.items()]
-        _apt(command[0], *options, *command[1:], cwd=cwd)
+        _run(command[0], *options, *command[1:], cwd=cwd)
 
 
-def _apt(*command: str, cwd: Path | None = None) -> str:
+def _run(*command: str, cwd: Path | None = None) -> str:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
     done = subprocess.run(
         command,
@@ -137,12 +136,14 @@ def _apt(*command: str, cwd: Path | None = None) -> str:
 @contextmanager
 def _services_denied() -> Iterator[None]:
     """Keep maintainer scripts from starting services, as Debian's policy manual describes for policy-rc.d."""
-    if _POLICY.exists() and _POLICY.read_text(errors="replace") != _POLICY_TEXT:
-        yield  # the machine has a policy of its own
-        return
-    _POLICY.write_text(_POLICY_TEXT)
-    _POLICY.chmod(0o755)
-    try:
-        yield
-    finally:
-        _POLICY.unlink()
+    with (LOCK_ROOT / "pilothouse-packages.lock").open("w") as lock:
+        flock(lock, LOCK_EX)
+        if _POLICY.exists() and _POLICY.read_text(errors="replace") != _POLICY_TEXT:
+            yield  # the machine has a policy of its own
+            return
+        _POLICY.write_text(_POLICY_TEXT)
+        _POLICY.chmod(0o755)
+        try:
+            yield
+        finally:
+            _POLICY.unlink()

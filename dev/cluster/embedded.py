@@ -28,10 +28,12 @@ from dev.cluster.image import write_image
 from dev.cluster.layout import LOCK_ROOT, STATE_ROOT, Layout
 from dev.cluster.privileges import require
 from dev.cluster.report import Report
-from dev.cluster.sandbox import MOUNT_POINTS, Sandbox
+from dev.cluster.sandbox import MADE_POINTS, Sandbox
 from dev.cluster.state import State
 
 _LOG_TAIL = 15
+# Two clusters that start at the same moment must not choose the same addresses: one after the other.
+_MACHINE_LOCK = LOCK_ROOT / "pilothouse-machine.lock"
 
 
 class Embedded:
@@ -67,10 +69,11 @@ class Embedded:
         with self._locked(self.layout.lock):
             existed = self.layout.root.exists()
             self._clear()
-            if not any(STATE_ROOT.glob("*/")):
-                for point in MOUNT_POINTS:
-                    with contextlib.suppress(OSError):  # the machine's own: not empty, or in use
-                        point.rmdir()
+            with self._locked(_MACHINE_LOCK):
+                if not any(STATE_ROOT.glob("*/")):
+                    for point in MADE_POINTS:
+                        with contextlib.suppress(OSError):  # the machine's own: not empty, or in use
+                            point.rmdir()
         self._report.say(f"cluster {self.layout.identity} {'is gone' if existed else 'was not there'}")
 
     def start_apiserver(self, known: State) -> None:
@@ -117,9 +120,8 @@ class Embedded:
     def _create(self, programs: Binaries) -> State:
         self._clear()
         layout = self.layout
-        layout.root.mkdir(parents=True, mode=0o700)
-        # Two clusters that start at the same moment must not choose the same addresses: one after the other.
-        with self._locked(LOCK_ROOT / "pilothouse-addresses.lock"):
+        with self._locked(_MACHINE_LOCK):
+            layout.root.mkdir(parents=True, mode=0o700)
             chosen = addresses.choose(layout.identity, network.taken_networks())
             self.sandbox.create()
             network.connect(layout, self.sandbox, chosen)

@@ -30,7 +30,8 @@ _UNSHARE = (
 )
 
 # Programs that have these paths built in find directories of the cluster's own there, in its mount namespace only.
-MOUNT_POINTS = {Path("/var/lib/kubelet"): "kubelet", Path("/var/lib/cni"): "cni", Path("/var/log"): "var-log"}
+MADE_POINTS = {Path("/var/lib/kubelet"): "kubelet", Path("/var/lib/cni"): "cni"}
+_MOUNT_POINTS = {**MADE_POINTS, Path("/var/log"): "var-log"}
 
 # kubelet writes these kernel settings if they differ. They are the whole machine's, so it is shown what it wants.
 _KERNEL_SETTINGS = {
@@ -74,9 +75,9 @@ class Sandbox:
             ClusterError: the namespaces cannot be made, or the supervisor does not come up.
         """
         layout = self._layout
-        for name in MOUNT_POINTS.values():
+        for name in _MOUNT_POINTS.values():
             (layout.root / name).mkdir(parents=True, exist_ok=True)
-        for point in MOUNT_POINTS:
+        for point in MADE_POINTS:
             point.mkdir(parents=True, exist_ok=True)
         layout.socket.unlink(missing_ok=True)
         layout.logs.mkdir(parents=True, exist_ok=True)
@@ -98,7 +99,7 @@ class Sandbox:
                 raise ClusterError(f"the namespaces could not be made: {said} ({log})")
             time.sleep(0.01)
         settings = [f"{name}={value}" for name, value in _KERNEL_SETTINGS.items()]
-        binds = [text for point, name in MOUNT_POINTS.items() for text in (name, str(point))]
+        binds = [text for point, name in _MOUNT_POINTS.items() for text in (name, str(point))]
         self.execute(["sh", "-c", _PREPARE_MOUNTS, "prepare", str(layout.root), *binds, "--", *settings])
 
     def execute(self, argv: Sequence[str], *, stdin: Path = Path(os.devnull), timeout: float = 60) -> str:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dev.cluster.addresses import POOL, choose, routed_networks
+from dev.cluster.errors import ClusterError
 
 _NETWORKS = st.builds(
     lambda address, prefix: IPv4Network((address, prefix), strict=False),
@@ -24,7 +25,7 @@ def test_no_address_that_the_machine_can_already_reach_is_hidden(
 ) -> None:
     try:
         chosen = choose(identity, taken)
-    except LookupError:
+    except ClusterError:
         # Only two halves of the pool, or what adds up to them, leave nothing.
         assert sum(network.num_addresses for network in taken) >= POOL.num_addresses / 2
         return
@@ -50,7 +51,7 @@ def test_link_services_and_pods_do_not_overlap() -> None:
 
 
 def test_a_machine_whose_routes_cover_everything_is_told_so() -> None:
-    with pytest.raises(LookupError, match="cover all of it"):
+    with pytest.raises(ClusterError, match="cover all of it"):
         choose("dev", [POOL])
 
 
