@@ -78,7 +78,12 @@ class Client:
             OSError, http.client.HTTPException: the connection failed.
             ValueError: the server answered with an error, or with something else than classes.
         """
-        tensor = {"name": "image", "datatype": "FP32", "shape": list(rows.shape), "data": rows.ravel().tolist()}
+        tensor = {
+            "name": "image",
+            "datatype": "FP32",
+            "shape": list(rows.shape),
+            "data": rows.ravel().tolist(),
+        }
         try:
             status, text = self._post(json.dumps({"inputs": [tensor]}))
         except (OSError, http.client.HTTPException):
@@ -149,7 +154,10 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=30, help="rows in a request (default: %(default)s)")
     parser.add_argument("--connections", type=int, default=4, help="with --follow (default: %(default)s)")
     parser.add_argument(
-        "--pause", type=float, default=0.02, help="seconds between requests, with --follow (default: %(default)s)"
+        "--pause",
+        type=float,
+        default=0.02,
+        help="seconds between requests, with --follow (default: %(default)s)",
     )
     args = parser.parse_args()
     data = np.load(args.data, allow_pickle=False)

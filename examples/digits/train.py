@@ -98,7 +98,11 @@ def train(out: Path) -> dict[str, dict[str, object]]:
     torch.manual_seed(SEED)
     digits = load_digits()
     train_x, test_x, train_y, test_y = train_test_split(
-        digits.data.astype(np.float32), digits.target, test_size=HELD_OUT, random_state=SEED, stratify=digits.target
+        digits.data.astype(np.float32),
+        digits.target,
+        test_size=HELD_OUT,
+        random_state=SEED,
+        stratify=digits.target,
     )
     images, labels = torch.from_numpy(train_x), torch.from_numpy(train_y)
     held_out, truth = torch.from_numpy(test_x), torch.from_numpy(test_y)
@@ -110,9 +114,13 @@ def train(out: Path) -> dict[str, dict[str, object]]:
 
     out.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is old, and still what many people have
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # TorchScript is old, and still what many people have
         scripted = torch.jit.script(plain)
-        torch.jit.save(scripted, out / "digits-mlp.pt", _extra_files={"signature.json": json.dumps(SIGNATURE)})
+        torch.jit.save(
+            scripted, out / "digits-mlp.pt", _extra_files={"signature.json": json.dumps(SIGNATURE)}
+        )
     batch = torch.export.Dim("batch")
     program = torch.export.export(convolutional, (held_out[:2],), dynamic_shapes={"image": {0: batch}})
     torch.export.save(program, out / "digits-cnn.pt2")

@@ -119,7 +119,10 @@ def _check(field: str, value: Any) -> None:
     """Check a part of the document by the key it stands under: what is not known to be harmless is refused."""
     if isinstance(value, dict):
         for key, item in value.items():
-            _check_name("a key", key)
+            if field == "range_constraints":  # of derived sizes too, such as 2*s0
+                check_expression(key)
+            else:
+                _check_name("a key", key)
             if key in _CUSTOM:
                 raise UnsafeProgramError(
                     "the program holds a custom object, which is a pickle and never loaded"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pilothouse_runtime.contract import ENV_DEVICE
@@ -16,7 +18,9 @@ from pilothouse_runtime.engine.source import Source, fetch
 if TYPE_CHECKING:
     import torch
 
+    from pilothouse_runtime.core.tensors import Signature
     from pilothouse_runtime.engine.executor import Executor
+    from pilothouse_runtime.engine.model import LoadedModel
 
 log = logging.getLogger(__name__)
 
@@ -39,15 +43,23 @@ def load(settings: Settings, source: Source, readiness: Readiness) -> Executor:
     tell(Phase.LOADING, "starting PyTorch")
     device = _start_torch(settings.device)
     tell(Phase.LOADING, f"loading {file.path.name} ({found}) on {device}")
-    from pilothouse_runtime.engine import exported, torchscript
     from pilothouse_runtime.engine.executor import Executor
     from pilothouse_runtime.engine.warmup import warm_up
 
-    backend = torchscript.load if found is Format.TORCHSCRIPT else exported.load
-    model = backend(file.path, device, settings.signature)
+    model = _backend(found)(file.path, device, settings.signature)
     tell(Phase.WARMING_UP, "running the model for the first time")
     warm_up(model)
     return Executor(model)
+
+
+def _backend(found: Format) -> Callable[[Path, torch.device, Signature | None], LoadedModel]:
+    if found is Format.TORCHSCRIPT:
+        from pilothouse_runtime.engine import torchscript
+
+        return torchscript.load
+    from pilothouse_runtime.engine import exported  # takes seconds to import
+
+    return exported.load
 
 
 def _start_torch(wanted: Device) -> torch.device:
@@ -56,7 +68,6 @@ def _start_torch(wanted: Device) -> torch.device:
     os.environ.setdefault("OMP_NUM_THREADS", str(cpus))
     import torch
 
-    torch.set_num_interop_threads(1)
     has_gpu = torch.cuda.is_available()
     if wanted is Device.CUDA and not has_gpu:
         raise bad_setting(
