@@ -33,7 +33,9 @@ if [ ! -e "$venv/.complete" ]; then
   if [ ! -e "$venv/.complete" ]; then
     rm -rf "$venv"
     "$python" -m venv "$venv"
-    "$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-deps -r "$lock"
+    # Every dependency is in the lock file; pip adds what PyPI's own build of torch needs for CUDA. For the smaller CPU
+    # build set PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu first.
+    "$venv/bin/python" -m pip install -qq --disable-pip-version-check -r "$lock"
     touch "$venv/.complete"
   fi
 fi

@@ -23,6 +23,7 @@ NAMESPACE = "pilothouse-demo"
 SYSTEM = "pilothouse-system"
 RELEASE = "pilothouse"
 MODEL = "digits"
+FILES = {"1": "digits-mlp.pt", "2": "digits-cnn.pt2"}
 KUBECTL = external.kubectl()
 _CRD = "modeldeployments.pilothouse.dev"
 
@@ -73,7 +74,7 @@ class Demo:
         self.step("Train two models on scikit-learn's digits: a plain network (v1) and a CNN (v2)")
         run([sys.executable, "-m", "examples.digits.train", "--out", str(self._folder)])
         report = json.loads((self._folder / "report.json").read_text())
-        return {version: float(report["models"][version]["accuracy"]) for version in ("1", "2")}
+        return {version: float(report[file]["accuracy"]) for version, file in FILES.items()}
 
     def install(self) -> None:
         self.step("Install Pilothouse")
@@ -92,12 +93,12 @@ class Demo:
         """Start the file server for models and return its address."""
         self.step("Put the models where pods can fetch them: a small file server in the cluster")
         self.kubectl("create", "namespace", NAMESPACE)
-        models = [self._folder / "digits-mlp.pt", self._folder / "digits-cnn.pt2"]
+        models = [self._folder / file for file in FILES.values()]
         objects = manifests.store(self._images["runtime"], models)
-        self.kubectl("apply", "--filename", "-", shown=False, stdin=_list(objects))
+        self.kubectl("apply", "--server-side", "--filename", "-", shown=False, stdin=_list(objects))
         files = [manifests.CLIENT_SCRIPT, self._folder / "digits-test.npz"]
         client = manifests.config_map(manifests.CLIENT, {path.name: path.read_bytes() for path in files})
-        self.kubectl("apply", "--filename", "-", shown=False, stdin=_list([client]))
+        self.kubectl("apply", "--server-side", "--filename", "-", shown=False, stdin=_list([client]))
         self.kubectl("rollout", "status", "deployment/models", "--timeout=120s")
         address = self.kubectl(
             "get", "service", "models", "--output", "jsonpath={.spec.clusterIP}", shown=False
@@ -106,7 +107,9 @@ class Demo:
 
     def deploy(self, version: str, store: str) -> Path:
         """Write the ModelDeployment of a version and apply it."""
-        text = (ROOT / f"examples/digits/v{version}.yaml").read_text().replace("http://models", store)
+        text = (ROOT / f"examples/digits/v{version}.yaml").read_text().replace("pvc://models", store)
+        # The default of 30 s is for clients that keep connections longer than ours do.
+        text += "  rollout:\n    scaleDownDelay: 10s\n"
         path = self._folder / f"v{version}.yaml"
         path.write_text(text)
         print()
@@ -126,7 +129,7 @@ class Demo:
         arguments = [self.url(), MODEL, "/client/digits-test.npz", *options]
         show(["python", "examples/digits/client.py", *arguments])
         pod = manifests.client(self._images["runtime"], arguments, name=name)
-        self.kubectl("apply", "--filename", "-", shown=False, stdin=_list([pod]))
+        self.kubectl("apply", "--server-side", "--filename", "-", shown=False, stdin=_list([pod]))
 
     def tally(self, name: str) -> dict[str, object]:
         """Return the last tally that a client printed."""

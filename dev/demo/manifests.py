@@ -59,7 +59,7 @@ def store(image: str, models: Sequence[Path]) -> list[Json]:
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": {"name": STORE},
-            "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": 8000}]},
+            "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": 8000, "protocol": "TCP"}]},
         },
     ]
 

@@ -56,7 +56,8 @@ def ensure(
 
 
 def _load(cluster: Cluster, image: Image, tag: str | None, report: Report) -> str:
-    reference = image.reference(_PREFIX, tag)
+    # A tag of its own for each content, so that whatever runs the image is restarted when the content has changed.
+    reference = image.reference(_PREFIX, tag or f"{image.version}-{image.key[:10]}")
     listed = [line.split() for line in _ctr(cluster, "images", "list", f"name=={reference}").splitlines()[1:]]
     if [reference, image.layout.manifest_digest(image.ref)] in [[line[0], line[2]] for line in listed]:
         return reference

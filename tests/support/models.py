@@ -28,9 +28,9 @@ def train(folder: Path) -> Models:
     subprocess.run(
         [sys.executable, "-m", "examples.digits.train", "--out", str(folder)], check=True, cwd=ROOT
     )
-    report = json.loads((folder / "report.json").read_text())["models"]
+    report = json.loads((folder / "report.json").read_text())
     return Models(
         folder,
-        accuracy={version: report[version]["accuracy"] for version in Models.files},
-        digest={version: report[version]["digest"] for version in Models.files},
+        accuracy={version: report[file]["accuracy"] for version, file in Models.files.items()},
+        digest={version: report[file]["digest"] for version, file in Models.files.items()},
     )
