@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-import kubernetes_validate
+import jsonschema  # type: ignore[import-untyped] # has no types
+import kubernetes_validate  # type: ignore[import-untyped] # has no types
 import pytest
 import yaml
 from helm_python import Chart

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 import cel
-import jsonschema
+import jsonschema  # type: ignore[import-untyped] # has no types
 
 Json = dict[str, Any]
 

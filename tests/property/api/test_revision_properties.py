@@ -43,9 +43,8 @@ def test_what_the_server_fills_in_changes_no_hash(spec: dict[str, Any]) -> None:
 
 @given(SPECS, SPECS)
 def test_only_model_and_runtime_count(one: dict[str, Any], other: dict[str, Any]) -> None:
-    both = {**other, **{key: one[key] for key in ("model", "runtime") if key in one}}
-    if "runtime" not in one:
-        both.pop("runtime", None)
+    both = {key: value for key, value in other.items() if key != "runtime"}
+    both |= {key: one[key] for key in ("model", "runtime") if key in one}
     assert hash_of(one) == hash_of(both)
 
 
