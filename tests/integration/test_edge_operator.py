@@ -20,7 +20,7 @@ from pilothouse.app import LEASE_NAME
 from pilothouse.kube import paths
 from pilothouse.kube.client import Client
 from pilothouse.plan.seen import Json
-from tests.contract.ports import suite
+from tests.contract.ports import objects
 from tests.support import control_plane
 from tests.support.control_plane import eventually
 
@@ -110,15 +110,15 @@ async def test_it_works_and_ends_cleanly_when_told_to(
         {
             "apiVersion": names.API_VERSION,
             "kind": names.KIND,
-            "metadata": {"namespace": namespace, "name": suite.MODEL},
-            "spec": suite.SPEC,
+            "metadata": {"namespace": namespace, "name": objects.MODEL},
+            "spec": objects.SPEC,
         },
     )
     children = {"Deployment": 1, "Service": 2, "ControllerRevision": 1}
 
     async def made() -> bool:
         found = {kind: len(await client.list_all(paths.collection(kind, namespace))) for kind in children}
-        live = await control_plane.get(client, names.KIND, namespace, suite.MODEL)
+        live = await control_plane.get(client, names.KIND, namespace, objects.MODEL)
         assert live is not None
         return found == children and live.get("status", {}).get("observedGeneration") == 1
 
@@ -128,13 +128,13 @@ async def test_it_works_and_ends_cleanly_when_told_to(
         assert await process.ready()
         metrics = (await process.probe("/metrics"))[1]
         assert "pilothouse_leader 1.0" in metrics
-        assert f'pilothouse_model_ready{{name="{suite.MODEL}",namespace="{namespace}"}} 0.0' in metrics
+        assert f'pilothouse_model_ready{{name="{objects.MODEL}",namespace="{namespace}"}} 0.0' in metrics
         assert await holder(client, namespace) != ""
         process.process.send_signal(signal.SIGTERM)
         assert await ended(process) == 0
         assert await holder(client, namespace) == ""
-        assert {line["key"] for line in process.log if "key" in line} == {f"{namespace}/{suite.MODEL}"}
-    live = await control_plane.get(client, names.KIND, namespace, suite.MODEL)
+        assert {line["key"] for line in process.log if "key" in line} == {f"{namespace}/{objects.MODEL}"}
+    live = await control_plane.get(client, names.KIND, namespace, objects.MODEL)
     assert live is not None
     assert live["spec"] == body["spec"]
     assert not {"annotations", "finalizers"} & live["metadata"].keys()

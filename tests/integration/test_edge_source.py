@@ -16,7 +16,7 @@ from pilothouse.api import names
 from pilothouse.edge.source import Source, SourceDiedError
 from pilothouse.kube.client import Client, Credentials, NoClusterError, load_credentials
 from pilothouse.plan.seen import Json, Key
-from tests.contract.ports import suite
+from tests.contract.ports import objects
 from tests.support import cluster as clusters
 from tests.support import control_plane
 from tests.support.control_plane import eventually
@@ -50,12 +50,12 @@ async def watching(*namespaces: str, **more: Any) -> AsyncIterator[Inbox]:
         assert not await source.responsive()
 
 
-async def create(client: Client, namespace: str, name: str = suite.MODEL, **meta: Any) -> Json:
+async def create(client: Client, namespace: str, name: str = objects.MODEL, **meta: Any) -> Json:
     manifest = {
         "apiVersion": names.API_VERSION,
         "kind": names.KIND,
         "metadata": {"namespace": namespace, "name": name, **meta},
-        "spec": suite.SPEC,
+        "spec": objects.SPEC,
     }
     return await control_plane.create(client, manifest)
 
@@ -81,23 +81,23 @@ async def test_models_that_are_there_that_come_that_change_and_that_go(
 async def test_children_lead_to_their_model_and_strangers_to_nothing(client: Client, namespace: str) -> None:
     body = await create(client, namespace)
     async with watching(namespace) as inbox:
-        await inbox.waits_for(Key(namespace, suite.MODEL))
-        for manifest in (suite.deployment(body), suite.service(body)):
+        await inbox.waits_for(Key(namespace, objects.MODEL))
+        for manifest in (objects.deployment(body), objects.service(body)):
             inbox.keys.clear()
             child = await control_plane.create(client, manifest)
-            await inbox.waits_for(Key(namespace, suite.MODEL))
+            await inbox.waits_for(Key(namespace, objects.MODEL))
             inbox.keys.clear()
             await control_plane.delete(client, child["kind"], namespace, child["metadata"]["name"])
-            await inbox.waits_for(Key(namespace, suite.MODEL))
-        stranger = suite.service(body, "stranger")
+            await inbox.waits_for(Key(namespace, objects.MODEL))
+        stranger = objects.service(body, "stranger")
         stranger["metadata"]["labels"] = {"app": "stranger"}
         await control_plane.create(client, stranger)
         # What comes after the stranger on the same watch proves that the stranger's event went by.
         await control_plane.create(
-            client, suite.service(body | {"metadata": body["metadata"] | {"name": "last"}}, "last")
+            client, objects.service(body | {"metadata": body["metadata"] | {"name": "last"}}, "last")
         )
         await inbox.waits_for(Key(namespace, "last"))
-        assert set(inbox.keys) == {Key(namespace, suite.MODEL), Key(namespace, "last")}
+        assert set(inbox.keys) == {Key(namespace, objects.MODEL), Key(namespace, "last")}
 
 
 async def test_other_namespaces_are_not_watched(client: Client, namespace: str) -> None:
@@ -105,7 +105,7 @@ async def test_other_namespaces_are_not_watched(client: Client, namespace: str) 
         await create(client, "default", f"elsewhere-{namespace}")
         try:
             await create(client, namespace)
-            await inbox.waits_for(Key(namespace, suite.MODEL))
+            await inbox.waits_for(Key(namespace, objects.MODEL))
             assert {key.namespace for key in inbox.keys} == {namespace}
         finally:
             await control_plane.delete(client, names.KIND, "default", f"elsewhere-{namespace}")
@@ -114,10 +114,10 @@ async def test_other_namespaces_are_not_watched(client: Client, namespace: str) 
 async def test_kopf_writes_nothing(client: Client, namespace: str) -> None:
     theirs = ["kopf.zalando.org/KopfFinalizerMarker"]
     before = [await create(client, namespace), await create(client, namespace, "marked", finalizers=theirs)]
-    child = await control_plane.create(client, suite.service(before[0]))
+    child = await control_plane.create(client, objects.service(before[0]))
     async with watching(namespace) as inbox:
         await inbox.waits_for(Key(namespace, "marked"))
-        await control_plane.replace(client, before[0] | {"spec": suite.SPEC | {"replicas": 2}})
+        await control_plane.replace(client, before[0] | {"spec": objects.SPEC | {"replicas": 2}})
         await create(client, namespace, "last")
         await inbox.waits_for(Key(namespace, "last"))
     for body in (*before, child):
@@ -126,7 +126,7 @@ async def test_kopf_writes_nothing(client: Client, namespace: str) -> None:
         assert live is not None
         assert "annotations" not in live["metadata"]
         assert live["metadata"].get("finalizers") == meta.get("finalizers")
-        if meta["name"] != suite.MODEL or body["kind"] != names.KIND:
+        if meta["name"] != objects.MODEL or body["kind"] != names.KIND:
             assert live == body
     marked = before[1]
     del marked["metadata"]["finalizers"]
@@ -166,10 +166,10 @@ async def test_rights_in_one_namespace_are_enough_there(
 
     body = await create(client, namespace)
     async with watching(namespace, credentials=as_operator) as inbox:
-        await inbox.waits_for(Key(namespace, suite.MODEL))
+        await inbox.waits_for(Key(namespace, objects.MODEL))
         inbox.keys.clear()
-        await control_plane.create(client, suite.service(body))
-        await inbox.waits_for(Key(namespace, suite.MODEL))
+        await control_plane.create(client, objects.service(body))
+        await inbox.waits_for(Key(namespace, objects.MODEL))
 
 
 async def test_a_thread_that_ends_unasked_is_told_with_its_reason(namespace: str) -> None:

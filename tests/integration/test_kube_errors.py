@@ -18,7 +18,7 @@ from pilothouse.kube.events import KubeRecorder
 from pilothouse.kube.reader import KubeReader
 from pilothouse.plan.actions import Apply
 from pilothouse.plan.seen import Json, Key
-from tests.contract.ports import suite
+from tests.contract.ports import objects
 from tests.support import control_plane
 from tests.support.control_plane import eventually
 from tests.support.kubectl import Kubectl
@@ -30,8 +30,8 @@ async def model(client: Client, namespace: str) -> Json:
     manifest = {
         "apiVersion": names.API_VERSION,
         "kind": names.KIND,
-        "metadata": {"namespace": namespace, "name": suite.MODEL},
-        "spec": suite.SPEC,
+        "metadata": {"namespace": namespace, "name": objects.MODEL},
+        "spec": objects.SPEC,
     }
     return await control_plane.create(client, manifest)
 
@@ -69,15 +69,15 @@ async def test_a_quota_is_named_and_blocks(client: Client, namespace: str, model
 
     await eventually(in_force)
     with pytest.raises(BlockedError, match="exceeded quota: few") as caught:
-        await KubeApplier(client).execute(Apply(suite.deployment(model), new=True))
+        await KubeApplier(client).execute(Apply(objects.deployment(model), new=True))
     assert caught.value.reason == "QuotaExceeded"
 
 
 async def test_a_missing_right_is_named_and_blocks(stranger: Client, namespace: str, model: Json) -> None:
     for attempt, right in (
-        (KubeReader(stranger).observe(Key(namespace, suite.MODEL)), "cannot (get|list) resource"),
+        (KubeReader(stranger).observe(Key(namespace, objects.MODEL)), "cannot (get|list) resource"),
         (
-            KubeApplier(stranger).execute(Apply(suite.service(model), new=False)),
+            KubeApplier(stranger).execute(Apply(objects.service(model), new=False)),
             'cannot patch resource "services"',
         ),
     ):
@@ -89,14 +89,14 @@ async def test_a_missing_right_is_named_and_blocks(stranger: Client, namespace: 
 async def test_an_event_that_may_not_be_written_does_no_harm(
     stranger: Client, client: Client, namespace: str, model: Json
 ) -> None:
-    await KubeRecorder(stranger).emit(model, suite.NOTICE)
+    await KubeRecorder(stranger).emit(model, objects.NOTICE)
     assert await client.list_all(paths.collection("Event", namespace)) == []
 
 
 async def test_an_object_that_breaks_a_rule_blocks_and_the_field_is_named(
     client: Client, model: Json
 ) -> None:
-    wrong = suite.service(model)
+    wrong = objects.service(model)
     wrong["spec"]["ports"][0]["port"] = 70000
     with pytest.raises(BlockedError, match=r"spec.ports\[0\].port") as caught:
         await KubeApplier(client).execute(Apply(wrong, new=True))
@@ -104,14 +104,14 @@ async def test_an_object_that_breaks_a_rule_blocks_and_the_field_is_named(
 
 
 async def test_an_object_of_wrong_types_blocks(client: Client, model: Json) -> None:
-    wrong = suite.service(model)
+    wrong = objects.service(model)
     wrong["spec"]["ports"][0]["port"] = "eighty"
     with pytest.raises(PilothouseError, match="port"):
         await KubeApplier(client).execute(Apply(wrong, new=True))
 
 
 async def test_an_outdated_write_is_a_conflict(client: Client, model: Json) -> None:
-    path = paths.item(names.KIND, model["metadata"]["namespace"], suite.MODEL)
+    path = paths.item(names.KIND, model["metadata"]["namespace"], objects.MODEL)
     await client.request("PUT", path, body=model | {"spec": model["spec"] | {"replicas": 2}})
     with pytest.raises(ConflictError):
         await client.request("PUT", path, body=model | {"spec": model["spec"] | {"replicas": 3}})
@@ -119,7 +119,7 @@ async def test_an_outdated_write_is_a_conflict(client: Client, model: Json) -> N
 
 async def test_a_namespace_that_is_going_is_gone(client: Client, namespace: str, model: Json) -> None:
     # Something that is not let go keeps the namespace in its terminating state.
-    held = suite.service(model, "held")
+    held = objects.service(model, "held")
     held["metadata"] |= {"finalizers": ["pilothouse.test/hold"]}
     del held["metadata"]["ownerReferences"]
     await control_plane.create(client, held)
@@ -127,7 +127,7 @@ async def test_a_namespace_that_is_going_is_gone(client: Client, namespace: str,
 
     async def refused() -> bool:
         try:
-            await KubeApplier(client).execute(Apply(suite.service(model, "more"), new=True))
+            await KubeApplier(client).execute(Apply(objects.service(model, "more"), new=True))
         except GoneError:
             return True
         return False

@@ -12,7 +12,7 @@ from pilothouse.kube.reader import KubeReader
 from pilothouse.kube.status import KubeStatusWriter
 from pilothouse.plan.actions import Notice
 from pilothouse.plan.seen import Json
-from tests.contract.ports import suite
+from tests.contract.ports import objects, suite
 from tests.support import control_plane
 
 
@@ -56,12 +56,12 @@ class TestApiServer(suite.PortsContract):
 
 async def test_an_event_names_exactly_the_object_it_is_about(hands: ServerHands) -> None:
     body = await suite.model(hands)
-    await hands.recorder.emit(body, suite.NOTICE)
+    await hands.recorder.emit(body, objects.NOTICE)
     (event,) = await hands.client.list_all(paths.collection("Event", hands.namespace))
     involved = event["involvedObject"]
     assert (involved["kind"], involved["name"], involved["uid"]) == (
         "ModelDeployment",
-        suite.MODEL,
+        objects.MODEL,
         body["metadata"]["uid"],
     )
     assert event["reportingComponent"] == "pilothouse"

@@ -68,6 +68,7 @@ class Elector:
         self._rng = random.Random()  # noqa: S311 - spreads load, guards nothing
         self._seen_spec: Json = {}
         self._seen_at = 0.0
+        self._complaint = ""
 
     async def acquire(self) -> None:
         """Wait until this candidate leads. What goes wrong meanwhile is logged and tried again."""
@@ -120,10 +121,16 @@ class Elector:
         """Make one attempt; half the deadline, so that a dead connection leaves time for a second one."""
         try:
             async with asyncio.timeout(self._times.renew_deadline / 2):
-                return await self._acquire_or_renew()
+                held = await self._acquire_or_renew()
         except (PilothouseError, TimeoutError) as error:
-            log.warning("lease %s/%s: %s", self._namespace, self._name, error or "no answer in time")
+            complaint = str(error) or "no answer in time"
+            # An outage is told once, and not every two seconds.
+            level = logging.DEBUG if complaint == self._complaint else logging.WARNING
+            log.log(level, "lease %s/%s: %s", self._namespace, self._name, complaint)
+            self._complaint = complaint
             return False
+        self._complaint = ""
+        return held
 
     async def _acquire_or_renew(self) -> bool:
         try:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Protocol
+from typing import Protocol
 
 import pytest
 
 from pilothouse.api import names
 from pilothouse.control.errors import BlockedError, ConflictError, GoneError, TransientError
 from pilothouse.control.ports import Applier, Reader, Recorder, StatusWriter
-from pilothouse.plan.actions import Apply, Delete, Notice
+from pilothouse.plan.actions import Apply, Notice
 from pilothouse.plan.seen import Json, Key, Seen
-
-MODEL = "digits"
-REVISION = "digits-0123456789"
-SPEC: Json = {"model": {"uri": "file:///models/digits.pt"}}
-STATUS: Json = {"observedGeneration": 1, "replicas": 2, "readyReplicas": 1, "stableRevision": REVISION}
-NOTICE = Notice("Warning", "ModelLoadFailed", "the file is no model")
+from tests.contract.ports.objects import (
+    MODEL,
+    NOTICE,
+    REVISION,
+    SPEC,
+    STATUS,
+    condition,
+    deletion,
+    deployment,
+    pod,
+    revision,
+    service,
+)
 
 
 class Hands(Protocol):
@@ -317,88 +324,3 @@ async def there(hands: Hands, kind: str, name: str) -> Json:
     body = await hands.get(kind, name)
     assert body is not None
     return body
-
-
-def deletion(body: Json) -> Delete:
-    """Return the deletion of exactly this object."""
-    meta = body["metadata"]
-    return Delete(body["apiVersion"], body["kind"], meta["namespace"], meta["name"], meta["uid"])
-
-
-def metadata(owner: Json, name: str) -> Json:
-    """Return the metadata of a child of `owner`."""
-    meta = owner["metadata"]
-    reference = {
-        "apiVersion": names.API_VERSION,
-        "kind": names.KIND,
-        "name": meta["name"],
-        "uid": meta["uid"],
-    }
-    return {
-        "name": name,
-        "namespace": meta["namespace"],
-        "labels": names.child_labels(meta["name"], None),
-        "ownerReferences": [reference | {"controller": True}],
-    }
-
-
-def service(owner: Json, name: str = MODEL) -> Json:
-    """Return a Service of `owner`."""
-    spec = {
-        "selector": {"app": "x"},
-        "ports": [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}],
-    }
-    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata(owner, name), "spec": spec}
-
-
-def deployment(owner: Json, replicas: int = 0) -> Json:
-    """Return a Deployment of `owner`; without replicas by default, as nothing may run its pods."""
-    labels = {"app": owner["metadata"]["name"]}
-    containers = [{"name": "model", "image": "none", "env": [{"name": "A", "value": "b"}]}]
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": metadata(owner, REVISION),
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": dict(labels)}, "spec": {"containers": containers}},
-        },
-    }
-
-
-def revision(owner: Json) -> Json:
-    """Return a ControllerRevision of `owner`."""
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "ControllerRevision",
-        "metadata": metadata(owner, REVISION),
-        "revision": 1,
-        "data": {"model": {"uri": "file:///m.pt"}, "template": {"spec": {"containers": [{"name": "model"}]}}},
-    }
-
-
-def pod(namespace: str) -> Json:
-    """Return a pod of the model, as a ReplicaSet would make it."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": "digits-pod",
-            "namespace": namespace,
-            "labels": names.child_labels(MODEL, REVISION),
-        },
-        "spec": {"containers": [{"name": "model", "image": "none"}]},
-    }
-
-
-def condition(kind: str) -> dict[str, Any]:
-    """Return a condition that is true."""
-    return {
-        "type": kind,
-        "status": "True",
-        "reason": "Progressing",
-        "message": "words",
-        "observedGeneration": 1,
-        "lastTransitionTime": "2026-01-01T12:00:00Z",
-    }

@@ -10,7 +10,7 @@ from pilothouse.api import names
 from pilothouse.control.errors import TransientError
 from pilothouse.plan.actions import Apply, Notice
 from pilothouse.plan.seen import Json, Key
-from tests.contract.ports import suite
+from tests.contract.ports import objects, suite
 from tests.support.memory_cluster import Fault, MemoryCluster, Ref
 
 
@@ -60,15 +60,15 @@ async def test_a_lost_request_does_nothing_and_a_lost_answer_hides_what_was_done
     hands.cluster.faults = {1: Fault(TransientError("gone")), 2: Fault(TransientError("mute"), lost="answer")}
     for expected in (0, 1):
         with pytest.raises(TransientError):
-            await hands.applier.execute(Apply(suite.service(body), new=True))
+            await hands.applier.execute(Apply(objects.service(body), new=True))
         assert hands.cluster.changes["apply"] == expected
 
 
 async def test_children_go_with_their_owner(hands: MemoryHands) -> None:
     body = await suite.model(hands)
-    await hands.applier.execute(Apply(suite.service(body), new=True))
-    hands.cluster.delete(Ref(names.KIND, "vision", suite.MODEL), foreground=True)
-    seen = await hands.reader.observe(Key("vision", suite.MODEL))
+    await hands.applier.execute(Apply(objects.service(body), new=True))
+    hands.cluster.delete(Ref(names.KIND, "vision", objects.MODEL), foreground=True)
+    seen = await hands.reader.observe(Key("vision", objects.MODEL))
     assert seen is not None
     assert "deletionTimestamp" in seen.body["metadata"]
     hands.cluster.collect_garbage()
