@@ -127,7 +127,7 @@ RUNTIMES = st.fixed_dictionaries(
         "image": st.sampled_from(["", "pilothouse/runtime:1"]),
         "device": st.sampled_from(["auto", "cpu", "cuda"]),
         "resources": st.fixed_dictionaries({}, optional={"requests": _AMOUNTS, "limits": _AMOUNTS}),
-        "env": st.lists(_ENV, max_size=3, unique_by=lambda item: item["name"]),
+        "env": st.lists(_ENV, max_size=3, unique_by=lambda item: str(item["name"])),
         "nodeSelector": _MAP,
         "tolerations": st.lists(_TOLERATION, max_size=2),
         "affinity": st.sampled_from([{}, {"nodeAffinity": {}}, {"podAffinity": {"x": [1]}}]),
