@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import pickle
 import uuid
 from collections.abc import Iterator
 
 import pytest
-from tests.support.badserver import BadServer
 
 from dev import cluster as clusters
 from dev import images
 from dev.demo import manifests
+from tests.support.badserver import BadServer
+from tests.support.cluster import node_cluster
 from tests.support.kubectl import Kubectl
-from tests.support.models import Models, train
+from tests.support.models import Models, Store, train
 from tests.support.system import System
 
 
 @pytest.fixture(scope="session")
-def cluster() -> clusters.Cluster:
+def cluster() -> Iterator[clusters.Cluster]:
     """A cluster with a node."""
-    return clusters.up("tests")
+    with node_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")
@@ -37,10 +40,13 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
 
 
 @pytest.fixture(scope="session")
-def store(cluster: clusters.Cluster, models: Models) -> Iterator[BadServer]:
+def store(cluster: clusters.Cluster, models: Models) -> Iterator[Store]:
     """An HTTP server on this machine with the models, and with the ways in which a server can misbehave."""
-    with BadServer(models.folder, host=cluster.host_address) as server:
-        yield server
+    files = {name: (models.folder / name).read_bytes() for name in Models.files.values()}
+    cnn = files[Models.files["2"]]
+    files |= {"truncated.pt2": cnn[: len(cnn) // 2], "pickle.pt": pickle.dumps({"weights": [1.0]})}
+    with BadServer(files, host=cluster.host_address) as server:
+        yield Store(server.url)
 
 
 @pytest.fixture(scope="module")
@@ -58,4 +64,4 @@ def digits_data(kubectl: Kubectl, models: Models) -> None:
     files = {
         path.name: path.read_bytes() for path in (manifests.CLIENT_SCRIPT, models.folder / "digits-test.npz")
     }
-    kubectl.apply(manifests.config_map(manifests.CLIENT, files))
+    kubectl.apply(manifests.config_map(manifests.CLIENT, files), server_side=True)

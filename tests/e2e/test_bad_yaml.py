@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.support.badserver import BadServer
 
 from tests.support.bad_specs import BAD_SPECS, BadSpec, Refused, good_model_deployment
 from tests.support.kubectl import Json, Kubectl, RefusedError
 from tests.support.load import measure
-from tests.support.models import Models
+from tests.support.models import Models, Store
 from tests.support.system import System
 from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")
-def good(kubectl: Kubectl, models: Models, store: BadServer) -> Iterator[Json]:
+def good(kubectl: Kubectl, models: Models, store: Store) -> Iterator[Json]:
     """A good ModelDeployment that has something to break in every corner, and serves."""
     body = good_model_deployment(namespace=kubectl.namespace)
-    model = {"uri": store.url(models.files["1"]), "digest": models.digest["1"]}
+    model = {"uri": store.version("1"), "digest": models.digest["1"]}
     body["spec"]["model"] |= model
     body["spec"]["runtime"]["resources"] = {
         "requests": {"cpu": "100m", "memory": "128Mi"},

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from tests.support.badserver import BadServer
 
 from tests.support.deployments import model_deployment
 from tests.support.kubectl import Json, Kubectl
 from tests.support.load import measure
-from tests.support.models import Models
+from tests.support.models import Models, Store
 from tests.support.system import System
 
 
@@ -26,6 +25,7 @@ class Case:
     reason: str
     told: str
     path: str = "digits-cnn.pt2"
+    behaviour: str = "good"
     model: dict[str, Any] = field(default_factory=dict)
     spec: dict[str, Any] = field(default_factory=dict)
 
@@ -33,10 +33,10 @@ class Case:
 _WRONG = "sha256:" + "0" * 64
 CASES = {
     "digest": Case("DigestMismatch", "0000000000", model={"digest": _WRONG}),
-    "truncated": Case("ModelLoadFailed", "truncated", path="truncated/digits-cnn.pt2"),
-    "pickle": Case("ModelLoadFailed", "pickle", path="pickle"),
-    "html": Case("ModelLoadFailed", "HTML", path="html"),
-    "missing": Case("ModelDownloadFailed", "404", path="status/404"),
+    "truncated": Case("ModelLoadFailed", "truncated", path="truncated.pt2"),
+    "pickle": Case("ModelLoadFailed", "pickle", path="pickle.pt"),
+    "html": Case("ModelLoadFailed", "HTML", behaviour="html"),
+    "missing": Case("ModelDownloadFailed", "404", behaviour="404"),
     "silent": Case(
         "ModelDownloadFailed", "stall", path="stall", spec={"rollout": {"progressDeadline": "45s"}}
     ),
@@ -54,10 +54,10 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def failing(system: System, kubectl: Kubectl, models: Models, store: BadServer) -> Iterator[dict[str, Json]]:
+def failing(system: System, kubectl: Kubectl, models: Models, store: Store) -> Iterator[dict[str, Json]]:
     """For each case a model whose version 1 serves and whose version 2 is being tried; version 1's statuses."""
     for name in CASES:
-        kubectl.apply(model_deployment(name, store.url(models.files["1"])))
+        kubectl.apply(model_deployment(name, store.version("1")))
     before = {name: kubectl.wait_ready(name, seconds=300) for name in CASES}
     for name, case in CASES.items():
         spec = dict(case.spec)
@@ -65,7 +65,7 @@ def failing(system: System, kubectl: Kubectl, models: Models, store: BadServer) 
         if name == "crash":
             # An image that starts, and is no runtime: the operator's own, without the rights it needs.
             spec["runtime"] = {"image": system.references["operator"]}
-        uri = store.url(case.path)
+        uri = store.url(case.path, case.behaviour)
         kubectl.apply(model_deployment(name, uri, version="2", model=case.model, rollout=rollout, **spec))
     yield before
     kubectl("delete", "mdep", "--all")
@@ -93,7 +93,7 @@ def test_old_revision_keeps_the_traffic_and_the_cause_is_told(
     assert case.reason in line, "what kubectl get shows must name the cause"
 
 
-def test_quota_is_named(kubectl: Kubectl, store: BadServer, models: Models) -> None:
+def test_quota_is_named(kubectl: Kubectl, store: Store, models: Models) -> None:
     within = kubectl.within(f"{kubectl.namespace}-quota")
     kubectl("create", "namespace", within.namespace)
     try:
@@ -106,9 +106,7 @@ def test_quota_is_named(kubectl: Kubectl, store: BadServer, models: Models) -> N
             }
         )
         within.apply(
-            model_deployment(
-                "digits", store.url(models.files["1"]), replicas=2, rollout={"progressDeadline": "20s"}
-            )
+            model_deployment("digits", store.version("1"), replicas=2, rollout={"progressDeadline": "20s"})
         )
         stalled = within.wait_stalled("digits")
         assert stalled["reason"] == "QuotaExceeded"

@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 
 import pytest
-from tests.support.badserver import BadServer
 
 from pilothouse.plan.seen import Json
 from tests.support.deployments import model_deployment
 from tests.support.kubectl import Kubectl
 from tests.support.load import load, measure
-from tests.support.models import Models
+from tests.support.models import Models, Store
 from tests.support.recording import Recording
 from tests.support.system import System
 from tests.support.waiting import until
@@ -19,16 +18,16 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.usefixtures("digits_data")
 
 
-def digits(models: Models, store: BadServer, version: str) -> Json:
+def digits(models: Models, store: Store, version: str) -> Json:
     """Return the ModelDeployment of one version of the example, with its digest."""
-    uri = store.url(models.files[version])
+    uri = store.version(version)
     return model_deployment(
         "digits", uri, version=version, replicas=2, model={"digest": models.digest[version]}
     )
 
 
 def test_a_model_is_served_and_replaced_without_a_failed_request(
-    system: System, kubectl: Kubectl, models: Models, store: BadServer
+    system: System, kubectl: Kubectl, models: Models, store: Store
 ) -> None:
     image = system.references["runtime"]
     kubectl.apply(digits(models, store, "1"))

@@ -7,12 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.support.badserver import BadServer
 
 from dev import helm
 from tests.support.deployments import model_deployment
 from tests.support.kubectl import Json, Kubectl
-from tests.support.models import Models
+from tests.support.models import Models, Store
 from tests.support.system import System
 
 
@@ -25,14 +24,14 @@ def chart(folder: Path, body: Json) -> Path:
 
 
 def test_helm_waits_until_the_model_serves(
-    system: System, kubectl: Kubectl, models: Models, store: BadServer, tmp_path: Path
+    system: System, kubectl: Kubectl, models: Models, store: Store, tmp_path: Path
 ) -> None:
-    body = model_deployment("by-helm", store.url(models.files["1"]))
+    body = model_deployment("by-helm", store.version("1"))
     where = {"namespace": kubectl.namespace, "kubeconfig": system.cluster.kubeconfig}
     helm.install("vision", chart(tmp_path, body), timeout=120, **where)
     assert kubectl.ready("by-helm")
     # The next version by the same chart: an upgrade must not be told of the old version's readiness.
-    body = model_deployment("by-helm", store.url(models.files["2"]), version="2")
+    body = model_deployment("by-helm", store.version("2"), version="2")
     helm.install("vision", chart(tmp_path, body), timeout=120, **where)
     assert kubectl.status("by-helm")["stableVersion"] == "2"
     helm.uninstall("vision", **where)
@@ -40,9 +39,9 @@ def test_helm_waits_until_the_model_serves(
 
 
 def test_helm_fails_as_soon_as_the_model_has(
-    system: System, kubectl: Kubectl, store: BadServer, tmp_path: Path
+    system: System, kubectl: Kubectl, store: Store, tmp_path: Path
 ) -> None:
-    body = model_deployment("hopeless", store.url("status/404"), rollout={"progressDeadline": "10m"})
+    body = model_deployment("hopeless", store.url("digits.pt", "404"), rollout={"progressDeadline": "10m"})
     where = {"namespace": kubectl.namespace, "kubeconfig": system.cluster.kubeconfig}
     began = time.monotonic()
     with pytest.raises(helm.HelmError):
@@ -54,12 +53,12 @@ def test_helm_fails_as_soon_as_the_model_has(
 
 
 def test_kubectl_wait_is_not_told_of_the_generation_before(
-    kubectl: Kubectl, models: Models, store: BadServer
+    kubectl: Kubectl, models: Models, store: Store
 ) -> None:
-    kubectl.apply(model_deployment("waited", store.url(models.files["1"])))
+    kubectl.apply(model_deployment("waited", store.version("1")))
     kubectl("wait", "mdep/waited", "--for=condition=Ready", "--timeout=120s")
     for version in ("2", "1"):
-        kubectl.apply(model_deployment("waited", store.url(models.files[version]), version=version))
+        kubectl.apply(model_deployment("waited", store.version(version), version=version))
         kubectl("wait", "mdep/waited", "--for=condition=Ready", "--timeout=120s")
         status = kubectl.status("waited")
         assert status["stableVersion"] == version

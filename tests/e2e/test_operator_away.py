@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.support.badserver import BadServer
 
 from dev import images
 from tests.support.deployments import model_deployment
 from tests.support.kubectl import Json, Kubectl
 from tests.support.load import load
-from tests.support.models import Models
+from tests.support.models import Models, Store
 from tests.support.system import System
 from tests.support.waiting import until
 
@@ -20,16 +19,16 @@ NAME = "digits"
 
 
 @pytest.fixture
-def served(kubectl: Kubectl, models: Models, store: BadServer) -> Iterator[Json]:
+def served(kubectl: Kubectl, models: Models, store: Store) -> Iterator[Json]:
     """The status of a model whose version 1 serves."""
-    kubectl.apply(model_deployment(NAME, store.url(models.files["1"])))
+    kubectl.apply(model_deployment(NAME, store.version("1")))
     yield kubectl.wait_ready(NAME)
     kubectl("delete", "mdep", NAME)
     until(lambda: not kubectl.list("pods", f"pilothouse.dev/model={NAME}"), seconds=90)
 
 
-def second(models: Models, store: BadServer) -> Json:
-    return model_deployment(NAME, store.url(models.files["2"]), version="2")
+def second(models: Models, store: Store) -> Json:
+    return model_deployment(NAME, store.version("2"), version="2")
 
 
 def pods(kubectl: Kubectl) -> set[tuple[str, int]]:
@@ -41,7 +40,7 @@ def pods(kubectl: Kubectl) -> set[tuple[str, int]]:
 
 
 def test_operator_killed_again_and_again_in_mid_rollout(
-    system: System, kubectl: Kubectl, models: Models, store: BadServer, served: Json
+    system: System, kubectl: Kubectl, models: Models, store: Store, served: Json
 ) -> None:
     with load(kubectl, system.references["runtime"], NAME) as running:
         kubectl.apply(second(models, store))
@@ -61,7 +60,7 @@ def test_operator_killed_again_and_again_in_mid_rollout(
 
 
 def test_api_server_away_for_a_minute_in_mid_rollout(
-    system: System, kubectl: Kubectl, models: Models, store: BadServer, served: Json
+    system: System, kubectl: Kubectl, models: Models, store: Store, served: Json
 ) -> None:
     with load(kubectl, system.references["runtime"], NAME) as running:
         kubectl.apply(second(models, store))

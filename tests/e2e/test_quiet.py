@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from tests.support.badserver import BadServer
-
 from tests.support.deployments import model_deployment
 from tests.support.kubectl import Kubectl
-from tests.support.models import Models
+from tests.support.models import Models, Store
 from tests.support.waiting import holds_for, until
 
 _WRITES = re.compile(r"^apiserver_request_total\{(.*)\} (\S+)$", re.MULTILINE)
@@ -38,11 +36,11 @@ def versions(kubectl: Kubectl) -> dict[str, str]:
     }
 
 
-def test_unchanged_models_cost_no_write(kubectl: Kubectl, models: Models, store: BadServer) -> None:
+def test_unchanged_models_cost_no_write(kubectl: Kubectl, models: Models, store: Store) -> None:
     kubectl.apply(
-        model_deployment("one", store.url(models.files["1"])),
-        model_deployment("two", store.url(models.files["2"]), replicas=2),
-        model_deployment("none", store.url("status/404")),
+        model_deployment("one", store.version("1")),
+        model_deployment("two", store.version("2"), replicas=2),
+        model_deployment("none", store.url("digits.pt", "404")),
     )
     kubectl.wait_ready("one")
     kubectl.wait_ready("two")

@@ -48,10 +48,10 @@ class Kubectl:
             raise RefusedError(done.stderr.strip())
         return done.stdout
 
-    def apply(self, *objects: Json) -> None:
-        """Apply objects, client-side as most people do."""
+    def apply(self, *objects: Json, server_side: bool = False) -> None:
+        """Apply objects, client-side as most people do, or server-side, as large ones need it."""
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
-        self("apply", "--filename", "-", stdin=text)
+        self("apply", f"--server-side={str(server_side).lower()}", "--filename", "-", stdin=text)
 
     def get(self, kind: str, name: str) -> Json | None:
         """Return an object, or None where there is none."""

@@ -49,6 +49,7 @@ def load(kubectl: Kubectl, image: str, model: str) -> Iterator[Load]:
     arguments = [service_url(kubectl, model), model, "/client/digits-test.npz", "--follow"]
     kubectl.apply(manifests.client(image, arguments, name=pod))
     try:
+        kubectl("wait", f"pod/{pod}", "--for=condition=Ready", "--timeout=60s")
         running = Load(kubectl, pod)
         until(running.tally, seconds=60, what=lambda: kubectl("describe", "pod", pod))
         yield running

@@ -23,6 +23,20 @@ class Models:
     files: ClassVar = {"1": "digits-mlp.pt", "2": "digits-cnn.pt2"}
 
 
+@dataclass(frozen=True)
+class Store:
+    """Where the models can be fetched, in good and in bad ways (see tests/support/badserver.py)."""
+
+    address: str
+
+    def url(self, name: str, behaviour: str = "good") -> str:
+        return f"{self.address}/{behaviour}/{name}"
+
+    def version(self, version: str) -> str:
+        """Return the address of a version of the example."""
+        return self.url(Models.files[version])
+
+
 def train(folder: Path) -> Models:
     """Train both models into `folder`."""
     subprocess.run(
