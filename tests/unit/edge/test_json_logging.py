@@ -59,11 +59,8 @@ def test_a_traceback_is_one_field_of_one_line(stream: io.StringIO) -> None:
 
 
 def test_what_libraries_hang_onto_a_record_is_not_written(stream: io.StringIO) -> None:
-    extra = {
-        "settings": {"token": "s3cret"},
-        "k8s_ref": {"namespace": "vision", "name": "digits", "uid": "u"},
-    }
-    logging.getLogger("kopf.objects").warning("seen", extra=extra)
+    extra = {"vault": {"token": "s3cret"}, "k8s_ref": {"namespace": "vision", "name": "digits", "uid": "u"}}
+    logging.getLogger("kopf.clients").warning("seen", extra=extra)
     (line,) = lines(stream)
     assert line["key"] == "vision/digits"
     assert "s3cret" not in stream.getvalue()
