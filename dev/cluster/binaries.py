@@ -187,16 +187,13 @@ def _build_kubernetes(work: Path, report: Report) -> None:
     result.mkdir()
 
     def build(packages: Sequence[str], output: Path) -> None:
-        command = [
-            str(go_root / "bin/go"),
-            "build",
-            "-v",
-            *_COMPILER,
-            f"-ldflags={_LINKER}",
-            "-o",
-            str(output),
-        ]
-        _watch([*command, *packages], source, environment, report)
+        go = str(go_root / "bin/go")
+        listed = [go, "list", "-deps", *_COMPILER, *packages]
+        needed = subprocess.run(
+            listed, cwd=source, env=environment, capture_output=True, text=True, check=False
+        )
+        command = [go, "build", "-v", *_COMPILER, f"-ldflags={_LINKER}", "-o", str(output), *packages]
+        _watch(command, source, environment, len(needed.stdout.splitlines()), report)
 
     report.say("generating the API server's OpenAPI definitions")
     generator = work / "openapi-gen"
@@ -226,8 +223,10 @@ def _generate_openapi(generator: Path, source: Path, environment: dict[str, str]
         raise ClusterError(f"openapi-gen failed with exit status {done.returncode}:\n{done.stderr[-2000:]}")
 
 
-def _watch(command: Sequence[str], cwd: Path, environment: dict[str, str], report: Report) -> None:
-    """Run a Go build and say every ten seconds how many packages it has compiled (`-v` names one per line)."""
+def _watch(
+    command: Sequence[str], cwd: Path, environment: dict[str, str], total: int, report: Report
+) -> None:
+    """Run a Go build and say every ten seconds how far it is (`-v` names each package that it compiles)."""
     last: list[str] = []
     compiled, told = 0, time.monotonic()
     with subprocess.Popen(command, cwd=cwd, env=environment, stderr=subprocess.PIPE, text=True) as process:
@@ -237,7 +236,7 @@ def _watch(command: Sequence[str], cwd: Path, environment: dict[str, str], repor
             compiled += 1
             if time.monotonic() - told > 10:
                 told = time.monotonic()
-                report.say(f"  {compiled} packages compiled, now {line.strip()}")
+                report.say(f"  {compiled} of {total} packages compiled")
     if process.returncode != 0:
         raise ClusterError(
             f"{' '.join(command[:2])} failed with exit status {process.returncode}:\n{''.join(last)}"
