@@ -139,7 +139,7 @@ class Operator:
 
     async def _unready(self) -> str | None:
         if not self._elector.connected:
-            return "the API server has not answered yet"
+            return self._elector.complaint or "the lease has not been looked at yet"
         if self._elector.leading and not self._listed:
             return "ModelDeployments could not be listed yet"
         return None

@@ -13,8 +13,8 @@ from pilothouse.kube import paths
 from pilothouse.kube.client import Client
 from tests.support import structural
 from tests.support.bad_specs import BAD_SPECS, BadSpec, Refused, good_model_deployment
-from tests.support.control_plane import eventually
 from tests.support.kubectl import Kubectl, RefusedError
+from tests.support.waiting import eventually
 
 SCHEMA = crd.legacy_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 

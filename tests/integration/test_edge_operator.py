@@ -22,7 +22,7 @@ from pilothouse.kube.client import Client
 from pilothouse.plan.seen import Json
 from tests.contract.ports import objects
 from tests.support import control_plane
-from tests.support.control_plane import eventually
+from tests.support.waiting import eventually
 
 CHECKOUT = Path(__file__).parents[2]
 

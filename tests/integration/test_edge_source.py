@@ -19,9 +19,9 @@ from pilothouse.plan.seen import Json, Key
 from tests.contract.ports import objects
 from tests.support import cluster as clusters
 from tests.support import control_plane
-from tests.support.control_plane import eventually
 from tests.support.kubectl import Kubectl
 from tests.support.outage import cuttable
+from tests.support.waiting import eventually
 
 
 class Inbox:

@@ -20,8 +20,8 @@ from pilothouse.plan.actions import Apply
 from pilothouse.plan.seen import Json, Key
 from tests.contract.ports import objects
 from tests.support import control_plane
-from tests.support.control_plane import eventually
 from tests.support.kubectl import Kubectl
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from pilothouse.kube.client import Client
 from pilothouse.kube.lease import Elector, LeadershipLostError, LeaseTimes
 from pilothouse.plan.seen import Json
 from tests.support import control_plane
-from tests.support.control_plane import eventually
 from tests.support.outage import Proxy, cuttable
+from tests.support.waiting import eventually
 
 NAME = "pilothouse-operator"
 QUICK = LeaseTimes(lease_duration=4, renew_deadline=3, retry_period=0.2)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from dev.cluster import Cluster
@@ -14,7 +12,7 @@ from pilothouse.kube import paths
 from pilothouse.kube.client import Client
 from pilothouse.plan.seen import Json
 from tests.support.kubectl import Kubectl, RefusedError
-from tests.support.waiting import until
+from tests.support.waiting import eventually, until
 
 _CRDS = Path(__file__).parents[2] / "crds"
 
@@ -75,17 +73,3 @@ async def delete(client: Client, kind: str, namespace: str, name: str) -> None:
     options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
     await client.request("DELETE", path, body=options)
     await eventually(gone)
-
-
-async def eventually(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 60.0) -> None:
-    """Wait until `condition` holds.
-
-    Raises:
-        TimeoutError: it does not hold in time.
-    """
-    async with asyncio.timeout(seconds):
-        while True:
-            holds = condition()
-            if holds if isinstance(holds, bool) else await holds:
-                return
-            await asyncio.sleep(0.05)

@@ -46,7 +46,8 @@ class Elector:
     Attributes:
         identity: what it writes into the Lease; no two candidates have the same.
         leading: whether this candidate holds the Lease.
-        connected: whether the API server has answered it yet.
+        connected: whether the Lease could be looked at yet.
+        complaint: what went wrong at the last attempt; empty where nothing did.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Elector:
         self.identity = identity or f"{socket.gethostname()}_{uuid.uuid4()}"
         self.leading = False
         self.connected = False
+        self.complaint = ""
         self._client = client
         self._namespace = namespace
         self._name = name
@@ -68,7 +70,6 @@ class Elector:
         self._rng = random.Random()  # noqa: S311 - spreads load, guards nothing
         self._seen_spec: Json = {}
         self._seen_at = 0.0
-        self._complaint = ""
 
     async def acquire(self) -> None:
         """Wait until this candidate leads. What goes wrong meanwhile is logged and tried again."""
@@ -125,11 +126,11 @@ class Elector:
         except (PilothouseError, TimeoutError) as error:
             complaint = str(error) or "no answer in time"
             # An outage is told once, and not every two seconds.
-            level = logging.DEBUG if complaint == self._complaint else logging.WARNING
+            level = logging.DEBUG if complaint == self.complaint else logging.WARNING
             log.log(level, "lease %s/%s: %s", self._namespace, self._name, complaint)
-            self._complaint = complaint
+            self.complaint = complaint
             return False
-        self._complaint = ""
+        self.complaint = ""
         return held
 
     async def _acquire_or_renew(self) -> bool:

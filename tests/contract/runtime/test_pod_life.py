@@ -82,7 +82,7 @@ def test_draining_loses_no_request(tmp_path: Path) -> None:
 
 
 def test_what_is_in_flight_when_the_door_closes_is_finished(tmp_path: Path) -> None:
-    model = save_torchscript(Sleeper(20), tmp_path / "sleeper.pt", ONE_ROW)
+    model = save_torchscript(Sleeper(1000), tmp_path / "sleeper.pt", ONE_ROW)
     with runtime(tmp_path, f"file://{model}", DRAIN_DELAY_SECONDS="0") as process:
         process.wait_ready()
         connections = [
@@ -90,7 +90,7 @@ def test_what_is_in_flight_when_the_door_closes_is_finished(tmp_path: Path) -> N
         ]
         for connection in connections:
             connection.request("POST", "/v2/models/tiny/infer", BODY)
-        eventually(lambda: in_flight(process) >= 15, "busy")
+        eventually(lambda: in_flight(process) >= 10, "busy")
         process.terminate()
         answers = [connection.getresponse() for connection in connections]
         assert [answer.status for answer in answers] == [200] * 20
@@ -209,7 +209,7 @@ def post(process: RuntimeProcess, body: str) -> tuple[int, dict[str, str]]:
 
 
 def test_a_full_queue_says_when_to_come_back(tmp_path: Path) -> None:
-    model = save_torchscript(Sleeper(100), tmp_path / "sleeper.pt", ONE_ROW)
+    model = save_torchscript(Sleeper(400), tmp_path / "sleeper.pt", ONE_ROW)
     with runtime(tmp_path, f"file://{model}") as process:
         process.wait_ready()
         connections = [

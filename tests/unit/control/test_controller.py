@@ -11,6 +11,7 @@ from pilothouse.control.errors import TransientError
 from pilothouse.control.reconciler import Reconciler
 from pilothouse.plan.seen import Key, Seen
 from tests.support.memory_cluster import Fault
+from tests.support.waiting import eventually
 from tests.support.world import SilentTelemetry, World, model
 
 
@@ -26,14 +27,6 @@ async def running(reconciler: Reconciler) -> AsyncIterator[Controller]:
             await task
 
 
-async def until(holds: object, *, seconds: float = 20) -> None:
-    """Let the loop turn until `holds()` is true, at most so long."""
-    assert callable(holds)
-    async with asyncio.timeout(seconds):
-        while not holds():
-            await asyncio.sleep(0.01)
-
-
 async def test_one_event_is_enough_to_serve_a_model() -> None:
     world = World()
     world.apply(model=model("1"))
@@ -44,7 +37,7 @@ async def test_one_event_is_enough_to_serve_a_model() -> None:
             world.nodes.step()
             return world.is_true("Ready")
 
-        await until(ready)
+        await eventually(ready)
 
 
 async def test_passes_that_fail_are_made_again() -> None:
@@ -54,7 +47,7 @@ async def test_passes_that_fail_are_made_again() -> None:
         world.cluster.faults[call] = Fault(TransientError("away"))
     async with running(world.operator) as controller:
         controller.enqueue(world.key)
-        await until(lambda: world.status)
+        await eventually(lambda: bool(world.status))
 
 
 async def test_a_bug_with_one_object_does_not_stop_the_others() -> None:
@@ -72,7 +65,7 @@ async def test_a_bug_with_one_object_does_not_stop_the_others() -> None:
         for _ in range(8):
             controller.enqueue(Key("vision", "broken"))
         controller.enqueue(world.key)
-        await until(lambda: world.status)
+        await eventually(lambda: bool(world.status))
 
 
 async def test_stopping_lets_the_pass_in_flight_end() -> None:

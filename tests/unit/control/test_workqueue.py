@@ -57,7 +57,7 @@ async def test_waiting_worker_is_woken() -> None:
 
 
 def test_backoff_doubles_to_a_limit_and_starts_over() -> None:
-    backoff: Backoff[str] = Backoff(first=1, most=8, rng=random.Random(1))
+    backoff: Backoff[str] = Backoff(first=1, most=8, rng=random.Random(1))  # noqa: S311 - any numbers will do
     delays = [backoff.next("a") for _ in range(6)]
     for delay, ceiling in zip(delays, [1, 2, 4, 8, 8, 8], strict=True):
         assert ceiling / 2 <= delay <= ceiling

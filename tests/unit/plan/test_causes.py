@@ -134,6 +134,8 @@ def test_last_words_fit_into_what_the_kubelet_keeps() -> None:
         assert decoded.reason == FailureReason.MODEL_LOAD_FAILED
 
 
-@pytest.mark.parametrize("text", ["", "null", "[]", "{}", '{"reason": "Else", "message": "", "permanent": true}', "Killed"])
+@pytest.mark.parametrize(
+    "text", ["", "null", "[]", "{}", '{"reason": "Else", "message": "", "permanent": true}', "Killed"]
+)
 def test_words_of_others_are_not_ours(text: str) -> None:
     assert LastWords.decode(text) is None
