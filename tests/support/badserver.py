@@ -8,6 +8,7 @@ As a context manager in tests, or `python -m tests.support.badserver --host 127.
     /cut-once/F     the same the first time, then as good
     /cut-plain/F    the same the first time, then as plain
     /short/F        half of the file under the whole one's Content-Length, then an orderly end
+    /short-once/F   the same the first time, then as good
     /stall/F        half of the file, then silence
     /silent/F       no answer at all
     /drip/F         one byte at a time
@@ -93,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, b"no such file", "text/plain")
         elif behaviour == "flaky" and times <= 2:
             self._answer(503, b"busy", "text/plain")
-        elif behaviour in ("good", "flaky") or (behaviour == "cut-once" and times > 1):
+        elif behaviour in ("good", "flaky") or (behaviour in ("cut-once", "short-once") and times > 1):
             self._ranged(body)
         elif behaviour == "plain" or (behaviour == "cut-plain" and times > 1):
             self._answer(200, body, "application/octet-stream")
@@ -125,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
-        if behaviour == "cut-once":
+        if behaviour.endswith("-once"):
             self.send_header("ETag", _etag(body))
         self.end_headers()
         if behaviour == "drip":

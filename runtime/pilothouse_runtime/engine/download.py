@@ -100,9 +100,10 @@ class Download:
                     reason = f"{bare(self._url)}: {error}"
                 if self._received - before >= _PROGRESS:
                     failures, since = 0, time.monotonic()
-                failures += 1
-                log.warning("download attempt %d failed: %s", failures, reason)
-                pause = policy.backoff * 2 ** (failures - 1)
+                else:
+                    failures += 1
+                log.warning("download attempt failed: %s", reason)
+                pause = policy.backoff * 2 ** max(failures - 1, 0)
                 if failures >= policy.attempts or time.monotonic() + pause - since > policy.patience:
                     raise failed(f"{reason}; gave up after {failures} attempts in a row", permanent=False)
                 self._tell(f"{reason}; next attempt in {pause:g} s")
@@ -172,12 +173,12 @@ class Download:
             raise failed(f"{bare(self._url)}: more than {_REDIRECTS} redirects", permanent=True) from error
         if isinstance(cause, NameResolutionError):
             told = "the host's name cannot be resolved"
-        elif isinstance(cause, ConnectTimeoutError):
-            told = f"no connection within {self._policy.connect_timeout:g} s"
         elif isinstance(cause, ReadTimeoutError):
             told = f"no data for {self._policy.read_timeout:g} s"
-        elif isinstance(cause, NewConnectionError):
+        elif isinstance(cause, NewConnectionError):  # of which the next one is the parent
             told = f"cannot connect: {_strerror(cause)}"
+        elif isinstance(cause, ConnectTimeoutError):
+            told = f"no connection within {self._policy.connect_timeout:g} s"
         elif isinstance(cause, SSLError):
             told = f"TLS: {cause}"
         else:

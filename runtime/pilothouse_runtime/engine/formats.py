@@ -82,7 +82,7 @@ def describe(path: Path, content_type: str = "") -> str:
 
 def _words(markup: bytes) -> str:
     text = re.sub(
-        r"(?is)<(script|style)\b.*?</\1\s*>|<!--.*?-->|<[^>]*>", " ", markup.decode("utf-8", "replace")
+        r"(?is)<(script|style)\b.*?</\1\s*>|<!--.*?-->|<[^>]*>", " ", markup.decode("utf-8-sig", "replace")
     )
     words = " ".join(html.unescape(text).split())
     return words if len(words) <= _WORDS else words[:_WORDS] + "…"

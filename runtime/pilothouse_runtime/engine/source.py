@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 from collections.abc import Callable
@@ -105,7 +106,8 @@ def _downloaded(url: str, digest: str | None, source: Source, tell: Callable[[st
     except OSError as error:
         raise failed(f"cannot write to {source.cache_dir}: {error.strerror}", permanent=False) from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
     return ModelFile(kept, content_type)
 
 

@@ -116,21 +116,17 @@ def metric(process: RuntimeProcess, name: str) -> float:
 
 
 def test_a_drain_is_bounded(tmp_path: Path) -> None:
-    with BadServer({}) as server:
-        model = save_torchscript(Affine(), tmp_path / "affine.pt")
-        with runtime(
-            tmp_path, f"file://{model}", DRAIN_DELAY_SECONDS="0", DRAIN_TIMEOUT_SECONDS="1"
-        ) as process:
-            process.wait_ready()
-            slow = http.client.HTTPConnection("127.0.0.1", process.port, timeout=PATIENCE)
-            slow.putrequest("POST", "/v2/models/tiny/infer")
-            slow.putheader("Content-Length", "100")
-            slow.endheaders(b"{")  # and never more
-            eventually(lambda: in_flight(process) == 1, "in flight")
-            process.terminate()
-            assert process.wait() == 0
-            slow.close()
-        assert server.seen == []
+    model = save_torchscript(Affine(), tmp_path / "affine.pt")
+    with runtime(tmp_path, f"file://{model}", DRAIN_DELAY_SECONDS="0", DRAIN_TIMEOUT_SECONDS="1") as process:
+        process.wait_ready()
+        slow = http.client.HTTPConnection("127.0.0.1", process.port, timeout=PATIENCE)
+        slow.putrequest("POST", "/v2/models/tiny/infer")
+        slow.putheader("Content-Length", "100")
+        slow.endheaders(b"{")  # and never more
+        eventually(lambda: in_flight(process) == 1, "in flight")
+        process.terminate()
+        assert process.wait() == 0
+        slow.close()
 
 
 def test_probes_are_answered_while_the_model_does_not_come(tmp_path: Path) -> None:
@@ -189,11 +185,8 @@ def test_a_model_without_a_signature_takes_inputs_as_they_come(tmp_path: Path) -
         told = process.get("/v2/models/tiny")[1]
         assert (told["inputs"], told["outputs"]) == ([], [])
         assert any("no warm-up" in line["msg"] for line in process.lines)
-        for body, expected in (
-            (BODY, 200),
-            (BODY.replace("[1, 3]", "[3]").replace("1, 2, 3", "1, 2, 3"), 200),
-        ):
-            assert post(process, body)[0] == expected
+        for body in (BODY, BODY.replace("[1, 3]", "[3]")):
+            assert post(process, body)[0] == 200
         status, told = post(process, BODY.replace("[1, 3]", "[1, 2]").replace("[1, 2, 3]", "[1, 2]"))
         assert status == 400
         assert "do not fit the model" in told["error"]

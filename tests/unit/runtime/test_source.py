@@ -1,0 +1,68 @@
+"""Models in files: in the image and on a claim."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from pilothouse_runtime.contract import FailureReason
+from pilothouse_runtime.core.errors import LoadError
+from pilothouse_runtime.engine.source import Source, fetch
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    (tmp_path / "pvc/digits").mkdir(parents=True)
+    (tmp_path / "pvc/digits/two words.pt").write_bytes(b"model")
+    (tmp_path / "secret").write_bytes(b"token")
+    (tmp_path / "pvc/link.pt").symlink_to(tmp_path / "secret")
+    (tmp_path / "pvc/inner.pt").symlink_to("digits/two words.pt")
+    return Source(tmp_path / "cache", tmp_path / "pvc")
+
+
+def ignore(message: str) -> None:
+    """Take what is going on, and do nothing with it."""
+
+
+@pytest.mark.parametrize(
+    "uri", ["pvc://models/digits/two words.pt", "pvc://models/digits/two%20words.pt", "pvc://m/inner.pt"]
+)
+def test_a_path_on_a_claim(source: Source, uri: str) -> None:
+    assert fetch(uri, hashlib.sha256(b"model").hexdigest(), source, ignore).path.read_bytes() == b"model"
+
+
+def test_a_path_in_the_image(source: Source, tmp_path: Path) -> None:
+    assert fetch(f"file://{tmp_path}/pvc/inner.pt", None, source, ignore).path.read_bytes() == b"model"
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason", "permanent", "told"),
+    [
+        ("pvc://models/none.pt", FailureReason.MODEL_DOWNLOAD_FAILED, False, "No such file or directory"),
+        ("pvc://models/digits", FailureReason.MODEL_DOWNLOAD_FAILED, False, "Is a directory"),
+        ("pvc://models/link.pt", FailureReason.INVALID_CONFIGURATION, True, "a path on it"),
+        ("pvc://models/../secret", FailureReason.INVALID_CONFIGURATION, True, "a path on it"),
+        ("pvc:///digits/x.pt", FailureReason.INVALID_CONFIGURATION, True, "takes a claim"),
+        (
+            "file:///no/such.pt",
+            FailureReason.MODEL_DOWNLOAD_FAILED,
+            True,
+            "/no/such.pt: No such file or directory",
+        ),
+        ("file://models/x.pt", FailureReason.INVALID_CONFIGURATION, True, "an absolute path"),
+        ("s3://bucket/x.pt", FailureReason.INVALID_CONFIGURATION, True, "one of file, http, https, pvc"),
+        ("x.pt", FailureReason.INVALID_CONFIGURATION, True, "one of file, http, https, pvc"),
+        ("http:///x.pt", FailureReason.INVALID_CONFIGURATION, True, "must name a host"),
+        ("http://me:secret@host/x.pt", FailureReason.INVALID_CONFIGURATION, True, "no user or password"),
+    ],
+)
+def test_paths_that_lead_nowhere(
+    source: Source, uri: str, reason: FailureReason, permanent: bool, told: str
+) -> None:
+    with pytest.raises(LoadError) as caught:
+        fetch(uri, None, source, ignore)
+    assert (caught.value.reason, caught.value.permanent) == (reason, permanent)
+    assert told in caught.value.message
+    assert "secret" not in caught.value.message
