@@ -5,8 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from dev.cluster import Cluster, binaries
-from dev.cluster.config import CONTAINERD_SOCKET
+from dev.cluster import Cluster
 from dev.cluster.report import Report
 from dev.images.build import Image, build, cache
 from dev.images.recipe import chosen
@@ -58,11 +57,11 @@ def ensure(
 def _load(cluster: Cluster, image: Image, tag: str | None, report: Report) -> str:
     # A tag of its own for each content, so that whatever runs the image is restarted when the content has changed.
     reference = image.reference(_PREFIX, tag or f"{image.version}-{image.key[:10]}")
-    listed = [line.split() for line in _ctr(cluster, "images", "list", f"name=={reference}").splitlines()[1:]]
+    listed = [line.split() for line in cluster.ctr("images", "list", f"name=={reference}").splitlines()[1:]]
     if [reference, image.layout.manifest_digest(image.ref)] in [[line[0], line[2]] for line in listed]:
         return reference
     # What the node has of an earlier image, torch above all, is not sent again.
-    known = _ctr(cluster, "content", "list", "--quiet").split()
+    known = cluster.ctr("content", "list", "--quiet").split()
     with TemporaryDirectory(dir=cache()) as folder:
         archive = Path(folder) / f"{image.name}.tar"
         image.layout.write_archive(image.ref, archive, reference, without=known)
@@ -76,8 +75,3 @@ def _push(image: Image, reference: str, report: Report) -> str:
     source = f"oci:{image.layout.root}:{image.ref}"
     Tools(cache() / "build.log").run("skopeo", "copy", "--quiet", source, f"docker://{reference}")
     return reference
-
-
-def _ctr(cluster: Cluster, *arguments: str) -> str:
-    program = str(binaries.cached().debian / "usr/bin/ctr")
-    return cluster.execute([program, f"--address={CONTAINERD_SOCKET}", "--namespace=k8s.io", *arguments])

@@ -106,7 +106,7 @@ def test_quota_is_named(kubectl: Kubectl, store: Store, models: Models) -> None:
             }
         )
         within.apply(
-            model_deployment("digits", store.version("1"), replicas=2, rollout={"progressDeadline": "20s"})
+            model_deployment("digits", store.version("1"), replicas=2, rollout={"progressDeadline": "5s"})
         )
         stalled = within.wait_stalled("digits")
         assert stalled["reason"] == "QuotaExceeded"

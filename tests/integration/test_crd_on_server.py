@@ -80,7 +80,7 @@ async def test_scale_and_columns(client: Client, kubectl: Kubectl) -> None:
     assert kubectl("get", "mdep", "digits", "--output=jsonpath={.spec.replicas}") == "3"
     header, row = kubectl("get", "modeldeployments", "digits").splitlines()
     assert header.split() == ["NAME", "READY", "STATUS", "VERSION", "TARGET", "REPLICAS", "AGE"]
-    assert row.split()[:2] == ["digits", "1"]  # no status yet; TARGET is the spec's
+    assert row.split()[:4] == ["digits", "Unknown", "Pending", "1"]  # no operator yet; TARGET is the spec's
     wide = kubectl("get", "mdep", "digits", "--output=wide").splitlines()[0]
     assert wide.split()[-2:] == ["URI", "MESSAGE"]
     assert "modeldeployment.pilothouse.dev/digits" in kubectl("get", "all", "--output=name")
@@ -92,3 +92,12 @@ async def test_kubectl_explains_every_field(kubectl: Kubectl) -> None:
     assert "Where the model file is" in model
     assert "uri <string> -required-" in model
     assert "Available: enough pods serve" in " ".join(kubectl("explain", "mdep.status.conditions").split())
+
+
+async def test_an_object_that_nobody_has_seen_yet_is_not_taken_for_done(kubectl: Kubectl) -> None:
+    """For kstatus (Helm 4, Flux) an object without a Ready condition is Current."""
+    body = good_model_deployment(namespace=kubectl.namespace)
+    kubectl.apply(body)
+    status = kubectl.status(body["metadata"]["name"])
+    assert status["observedGeneration"] == 0
+    assert [(c["type"], c["status"]) for c in status["conditions"]] == [("Ready", "Unknown")]

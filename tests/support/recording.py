@@ -53,13 +53,14 @@ class Recording:
         assert self.bodies
         generation = 0
         for body in self.bodies:
-            status = body.get("status")
-            if status is None:
-                continue
+            status = body["status"]
             ModelDeploymentStatus.model_validate_json(json.dumps(status))
             assert status["observedGeneration"] >= generation, "observedGeneration went back"
             generation = status["observedGeneration"]
             conditions = {c["type"]: c for c in status["conditions"]}
+            if generation == 0:
+                assert conditions["Ready"]["status"] == "Unknown", "the operator has not seen it yet"
+                continue
             assert all(c["observedGeneration"] == generation for c in conditions.values())
             ready = conditions["Ready"]["status"] == "True"
             assert ready is not bool({"Reconciling", "Stalled"} & conditions.keys())

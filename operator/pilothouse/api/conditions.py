@@ -29,6 +29,8 @@ class Reason(StrEnum):
     """The revision that the spec asks for serves."""
     SCALED_TO_ZERO = "ScaledToZero"
     """The spec asks for no replicas, and there are none."""
+    PENDING = "Pending"
+    """The operator has not looked at the object yet."""
     PROGRESSING = "Progressing"
     """The new revision's pods are being made or are not all ready yet."""
     SWITCHING = "Switching"

@@ -18,7 +18,7 @@ import yaml
 from pilothouse.api import names
 from pilothouse.api.schema import Schema, structural, without_cel
 from pilothouse.api.spec import ModelDeploymentSpec
-from pilothouse.api.status import ModelDeploymentStatus
+from pilothouse.api.status import UNSEEN, ModelDeploymentStatus
 
 CRD_NAME: Final = f"{names.PLURAL}.{names.GROUP}"
 CRD_FILE: Final = "crds/modeldeployments.yaml"
@@ -114,7 +114,7 @@ def _schema() -> Schema:
                 },
             },
             "spec": structural(ModelDeploymentSpec),
-            "status": structural(ModelDeploymentStatus),
+            "status": structural(ModelDeploymentStatus) | {"default": UNSEEN},
         },
     }
 

@@ -7,12 +7,12 @@ models make the CRD's schema and check in tests that a status written by the ope
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from pilothouse.api.conditions import Outcome, Phase, RevisionState
+from pilothouse.api.conditions import ConditionType, Outcome, Phase, Reason, RevisionState
 
 Time = Annotated[
     str,
@@ -116,3 +116,19 @@ class ModelDeploymentStatus(StatusModel):
         "for serves all requests. Reconciling and Stalled are present only while true.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
+
+
+# What every reader sees before the operator's first write: to kstatus an object without a Ready condition is done.
+UNSEEN: Final[dict[str, Any]] = {
+    "observedGeneration": 0,
+    "conditions": [
+        {
+            "type": str(ConditionType.READY),
+            "status": str(ConditionStatus.UNKNOWN),
+            "reason": str(Reason.PENDING),
+            "message": "waiting for the operator; if this stays so, see whether it runs and watches this namespace",
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+            "observedGeneration": 0,
+        }
+    ],
+}

@@ -34,7 +34,7 @@ class StatusWriter(Protocol):
     """The one writer of status."""
 
     async def write(self, body: Json, status: Json) -> None:
-        """Make `status` the whole status of the ModelDeployment `body` (checked by uid)."""
+        """Make `status` the whole status of the ModelDeployment `body`, if it is still the version that was seen."""
 
 
 class Recorder(Protocol):
