@@ -111,7 +111,7 @@ def _json_length(header: str | None, body_length: int) -> int:
 def _input(where: str, item: Any, binary: _Binary) -> Tensor:
     name = _name(where, item)
     datatype, shape = item.get("datatype"), item.get("shape")
-    if datatype not in Datatype.__members__:
+    if not isinstance(datatype, str) or datatype not in Datatype.__members__:
         raise invalid(f"{where}.datatype: {datatype!r} is none of {', '.join(Datatype)}")
     if not isinstance(shape, list) or not all(type(size) is int and 0 <= size < 1 << 63 for size in shape):
         raise invalid(f"{where}.shape: must be a list of sizes")

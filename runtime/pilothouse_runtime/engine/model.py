@@ -37,7 +37,7 @@ BATCHES: Final = (1, 2)
 # What torch says when tensors do not go together; anything else that a model raises is the model's own failure.
 _MISFIT: Final = re.compile(
     r"cannot be multiplied|size mismatch|must match|Sizes of tensors|invalid for input of size|scalar type"
-    r"|[Ee]xpected .*(but|got|to have|instead)|[Dd]imension|out of range|missing value for argument"
+    r"|[Ee]xpected .*(but|got|to have|to be|instead)|[Dd]imension|out of range|missing value for argument"
     r"|Unknown keyword argument|forward\(\) (expected|is missing)|not broadcastable|same (shape|number|dtype)",
     re.DOTALL,
 )
