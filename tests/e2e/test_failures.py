@@ -16,6 +16,7 @@ from tests.support.kubectl import Json, Kubectl
 from tests.support.load import measure
 from tests.support.models import Models, Store
 from tests.support.system import System
+from tests.support.waiting import until
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def test_quota_is_named(kubectl: Kubectl, store: Store, models: Models) -> None:
         stalled = within.wait_stalled("digits")
         assert stalled["reason"] == "QuotaExceeded"
         assert "small" in stalled["message"]
-        assert within.status("digits")["readyReplicas"] == 1, "the one pod that the quota lets in"
+        until(lambda: within.status("digits")["readyReplicas"] == 1)  # the one pod that the quota lets in
         # What was in the way goes away, and nobody has to say so.
         within("delete", "resourcequota", "small")
         within.wait_ready("digits", seconds=180)
