@@ -21,8 +21,8 @@ COUNTS = np.array([2, -4, 9_007_199_254_740_993], dtype=np.int64)  # the last is
 
 
 @pytest.fixture
-def client(oip_server: OipServer) -> Iterator[InferenceServerClient]:
-    client = InferenceServerClient(oip_server.url.removeprefix("http://"))
+def client(own_server: OipServer) -> Iterator[InferenceServerClient]:
+    client = InferenceServerClient(own_server.url.removeprefix("http://"))
     yield client
     client.close()
 
@@ -77,8 +77,8 @@ def test_infer(client: InferenceServerClient, binary: bool, outputs: Any) -> Non
     assert (answer["id"], answer["model_name"], answer["model_version"]) == ("17", "tiny", "7")
 
 
-def test_many_requests_at_once_get_their_own_answers(oip_server: OipServer) -> None:
-    with InferenceServerClient(oip_server.url.removeprefix("http://"), concurrency=8) as client:
+def test_many_requests_at_once_get_their_own_answers(own_server: OipServer) -> None:
+    with InferenceServerClient(own_server.url.removeprefix("http://"), concurrency=8) as client:
         sent = []
         for number in range(64):
             counts = InferInput("counts", [1], "INT64").set_data_from_numpy(np.array([number]))
