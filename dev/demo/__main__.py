@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dev import cluster as clusters
@@ -189,7 +190,7 @@ class Demo:
         self.kubectl("delete", "crd", _CRD, "--ignore-not-found")
 
     def run(self) -> None:
-        self.step("Build the images and load them into the cluster")
+        self.step("Load the images into the cluster")
         self._images = images.ensure(self._cluster)
         offline = self.train()
         self.install()
@@ -210,6 +211,17 @@ class Demo:
         self.step(f"Done: accuracy went from {first:.4f} to {second:.4f}, and not one request failed")
 
 
+def prepare() -> clusters.Cluster:
+    """Return a cluster; meanwhile build the images that it will need. On a fresh machine both take minutes."""
+    if external.named() is not None:
+        return clusters.up()
+    with ThreadPoolExecutor(1) as other:
+        building = other.submit(images.build)
+        cluster = clusters.up()
+        building.result()
+    return cluster
+
+
 def _list(objects: list[manifests.Json]) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
 
@@ -218,9 +230,9 @@ def main() -> int:
     """Run the demo; the exit status is 0 only if everything was as it should be."""
     keep = os.environ.get("KEEP") == "1"
     was_there = clusters.status().cluster is not None
-    print("==> Cluster", flush=True)
+    print("==> Start a cluster and build the images", flush=True)
     try:
-        cluster = clusters.up()
+        cluster = prepare()
         with tempfile.TemporaryDirectory(prefix="pilothouse-demo-") as folder:
             demo = Demo(cluster, Path(folder))
             demo.check_free()
