@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-RELEASE: Final = "0.1.0"  # of the distribution both belong to
-
 HTTP_PORT: Final = 8080
 HTTP_PORT_NAME: Final = "http"
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from pilothouse_runtime.codecs.oip import EXTENSIONS
-from pilothouse_runtime.contract import RELEASE
 from pilothouse_runtime.core.errors import Code, RequestError
 from pilothouse_runtime.core.predictor import Predictor
 from pilothouse_runtime.core.requests import (
@@ -38,7 +38,7 @@ class DataPlane:
 
     def server_metadata(self) -> dict[str, Any]:
         """Return the protocol's server metadata."""
-        return {"name": SERVER_NAME, "version": RELEASE, "extensions": list(EXTENSIONS)}
+        return {"name": SERVER_NAME, "version": _version(), "extensions": list(EXTENSIONS)}
 
     def model_ready(self, model: str, model_version: str | None) -> bool:
         """Say whether the model wants requests. Raises RequestError for another model or version."""
@@ -108,3 +108,10 @@ class DataPlane:
 
 def _described(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
+
+
+def _version() -> str:
+    try:
+        return version("pilothouse")
+    except PackageNotFoundError:
+        return "source"  # run from a checkout

@@ -1,10 +1,9 @@
-"""The environment of a pod, and what this distribution calls itself."""
+"""The environment of a pod."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -77,11 +76,6 @@ def test_what_breaks_a_rule(name: str, value: str, told: str) -> None:
     assert (caught.value.reason, caught.value.permanent) == (FailureReason.INVALID_CONFIGURATION, True)
     assert caught.value.message.startswith(f"{name}: ")
     assert told in caught.value.message
-
-
-def test_the_release_is_that_of_the_distribution() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["version"] == contract.RELEASE
 
 
 def test_the_server_comes_up_without_torch() -> None:
