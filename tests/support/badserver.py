@@ -111,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _redirect(self, place: str) -> None:
-        self._answer(302, b"", "text/plain", Location=place)
+        self._answer(302, b"", "text/plain", Location=place, Retry_After="1000000")
 
     def _ranged(self, body: bytes) -> None:
         asked = self.headers.get("Range", "")

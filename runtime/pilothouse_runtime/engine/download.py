@@ -35,7 +35,10 @@ _REDIRECTS: Final = 5
 _RETRIED: Final = frozenset({408, 425, 429})  # of the 4xx, those that time may cure
 _HEADERS: Final = {"User-Agent": "pilothouse-runtime", "Accept-Encoding": "identity"}
 # Redirects are followed by urllib3 and nothing else is tried again: cut bodies need a loop of their own anyway.
-_RETRIES: Final = Retry(total=None, connect=0, read=0, status=0, other=0, redirect=_REDIRECTS)
+# A server's Retry-After is not waited for: it may be any time.
+_RETRIES: Final = Retry(
+    total=None, connect=0, read=0, status=0, other=0, redirect=_REDIRECTS, respect_retry_after_header=False
+)
 
 
 @dataclass(frozen=True)
