@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 from pilothouse.api import names
+from pilothouse.api.status import UNSEEN
 from pilothouse.control.errors import BlockedError, ConflictError, GoneError, PilothouseError, TransientError
 from pilothouse.plan.actions import Action, Apply, Delete, Notice
 from pilothouse.plan.seen import Json, Key, Seen, controller_uid
@@ -87,6 +88,8 @@ class MemoryCluster:
         self._refuse_in_terminating(ref.namespace)
         body = _copied(manifest)
         body.pop("status", None)
+        if ref.kind == names.KIND:
+            body["status"] = _copied(UNSEEN)  # the schema's default
         self._uids += 1
         body["metadata"] |= {
             "uid": f"00000000-0000-0000-0000-{self._uids:012d}",

@@ -121,6 +121,8 @@ class ModelDeploymentStatus(StatusModel):
 # What every reader sees before the operator's first write: to kstatus an object without a Ready condition is done.
 UNSEEN: Final[dict[str, Any]] = {
     "observedGeneration": 0,
+    "replicas": 0,
+    "readyReplicas": 0,
     "conditions": [
         {
             "type": str(ConditionType.READY),

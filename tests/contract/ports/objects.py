@@ -11,7 +11,22 @@ from pilothouse.plan.seen import Json
 MODEL = "digits"
 REVISION = "digits-0123456789"
 SPEC: Json = {"model": {"uri": "file:///models/digits.pt"}}
-STATUS: Json = {"observedGeneration": 1, "replicas": 2, "readyReplicas": 1, "stableRevision": REVISION}
+STATUS: Json = {
+    "observedGeneration": 1,
+    "replicas": 2,
+    "readyReplicas": 1,
+    "stableRevision": REVISION,
+    "conditions": [
+        {
+            "type": "Ready",
+            "status": "False",
+            "reason": "Progressing",
+            "message": "1 of 2 pods ready",
+            "lastTransitionTime": "2026-01-01T12:00:00Z",
+            "observedGeneration": 1,
+        }
+    ],
+}
 NOTICE = Notice("Warning", "ModelLoadFailed", "the file is no model")
 
 

@@ -88,7 +88,7 @@ class Watched(World):
             assert after >= min(before, self.replicas), (
                 f"the operator moved {old} with {before} ready pods to {self.traffic} with {after}"
             )
-        if not status:
+        if status["observedGeneration"] == 0:
             return
         assert status["observedGeneration"] >= generation, "observedGeneration went back"
         conditions = {c["type"]: c for c in status["conditions"]}
