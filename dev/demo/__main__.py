@@ -18,7 +18,7 @@ from dev import helm, images
 from dev.cluster import external
 from dev.demo import manifests
 from dev.demo.watch import Watch
-from dev.shell import ROOT, CommandFailedError, run, show
+from dev.shell import ROOT, CommandFailedError, indented, run, show
 
 NAMESPACE = "pilothouse-demo"
 SYSTEM = "pilothouse-system"
@@ -70,10 +70,11 @@ class Demo:
                 "the demo would get in its way. Unset KUBECONFIG to run it in a cluster of its own"
             )
 
-    def train(self) -> dict[str, float]:
-        """Train both models and return their offline accuracy by version."""
+    def accuracies(self, trained: str) -> dict[str, float]:
+        """Show what the training said, and return the offline accuracy by version."""
         self.step("Train two models on scikit-learn's digits: a plain network (v1) and a CNN (v2)")
-        run([sys.executable, "-m", "examples.digits.train", "--out", str(self._folder)])
+        show(_training(self._folder))
+        indented(trained)
         report = json.loads((self._folder / "report.json").read_text())
         return {version: float(report[file]["accuracy"]) for version, file in FILES.items()}
 
@@ -144,6 +145,19 @@ class Demo:
         """Wait until a pod-like `kubectl wait` condition holds."""
         self.kubectl("wait", *condition.split(), f"--timeout={seconds:.0f}s", shown=False)
 
+    def wait_ended(self, revision: str) -> None:
+        """Wait until no container of a revision runs any more.
+
+        The pods' objects may stay longer: an old kubelet takes its time to clean up behind them.
+        """
+        running = "{.items[*].status.containerStatuses[*].state.running.startedAt}"
+        selector = f"--selector=pilothouse.dev/revision={revision}"
+        end = time.monotonic() + 120
+        while self.kubectl("get", "pods", selector, f"--output=jsonpath={running}", shown=False).strip():
+            if time.monotonic() > end:
+                raise DemoError(f"the pods of {revision} still run two minutes after they were replaced")
+            time.sleep(0.5)
+
     def measure(self, version: str, offline: float) -> float:
         """Send every held-out digit once and print the served accuracy beside the offline one."""
         name = f"client-{version}"
@@ -170,7 +184,7 @@ class Demo:
             print(
                 "\n    v2 has the traffic; the pods of v1 stay until their connections have ended (scaleDownDelay)"
             )
-            self.until(f"pod --selector pilothouse.dev/revision={old} --for=delete")
+            self.wait_ended(old)
         finally:
             watch.stop()
         self.kubectl("delete", "pod", "client-load", "--wait=false", shown=False)
@@ -189,10 +203,10 @@ class Demo:
         # Helm keeps it, since with it go all models; here they were only ours (see `check_free`).
         self.kubectl("delete", "crd", _CRD, "--ignore-not-found")
 
-    def run(self) -> None:
+    def run(self, trained: str) -> None:
         self.step("Load the images into the cluster")
         self._images = images.ensure(self._cluster)
-        offline = self.train()
+        offline = self.accuracies(trained)
         self.install()
         store = self.put_up_store()
         self.step("Serve v1")
@@ -211,42 +225,59 @@ class Demo:
         self.step(f"Done: accuracy went from {first:.4f} to {second:.4f}, and not one request failed")
 
 
-def prepare() -> clusters.Cluster:
-    """Return a cluster; meanwhile build the images that it will need. On a fresh machine both take minutes."""
-    if external.named() is not None:
-        return clusters.up()
-    with ThreadPoolExecutor(1) as other:
-        building = other.submit(images.build)
+def prepare(folder: Path) -> tuple[clusters.Cluster, str]:
+    """Return a cluster, and what training the models in `folder` said.
+
+    The images are built meanwhile as well: on a fresh machine each of these takes minutes, and none needs another.
+    """
+    with ThreadPoolExecutor(2) as others:
+        training = others.submit(run, _training(folder), shown=False)
+        building = others.submit(images.build) if external.named() is None else None
         cluster = clusters.up()
-        building.result()
-    return cluster
+        if building is not None:
+            building.result()
+        return cluster, training.result()
+
+
+def _training(folder: Path) -> list[str]:
+    return [sys.executable, "-m", "examples.digits.train", "--out", str(folder)]
 
 
 def _list(objects: list[manifests.Json]) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
 
 
-def main() -> int:
-    """Run the demo; the exit status is 0 only if everything was as it should be."""
+def demonstrate(folder: Path) -> None:
+    """Run the demo, and leave things as they were found, unless KEEP=1.
+
+    Raises:
+        DemoError, CommandFailedError, ClusterError, ImageError, HelmError: something was not as it should be.
+    """
     keep = os.environ.get("KEEP") == "1"
     was_there = clusters.status().cluster is not None
-    print("==> Start a cluster and build the images", flush=True)
+    print("==> Start a cluster, build the images, train the models", flush=True)
     try:
-        cluster = prepare()
-        with tempfile.TemporaryDirectory(prefix="pilothouse-demo-") as folder:
-            demo = Demo(cluster, Path(folder))
-            demo.check_free()
-            try:
-                demo.run()
-            finally:
-                if not keep:
-                    demo.clean()
-        if keep:
-            print(
-                "\n    KEEP=1: the cluster is left running. To use it: eval $(.venv/bin/python -m dev.cluster env)"
-            )
-        elif not was_there:
+        cluster, trained = prepare(folder)
+        demo = Demo(cluster, folder)
+        demo.check_free()
+        try:
+            demo.run(trained)
+        finally:
+            if was_there and not keep:
+                demo.clean()
+    finally:
+        if not was_there and not keep:
+            print("\n==> Take the cluster down", flush=True)
             clusters.down()
+    if keep:
+        print("\n    KEEP=1: all is left running. To use it: eval $(.venv/bin/python -m dev.cluster env)")
+
+
+def main() -> int:
+    """Run the demo; the exit status is 0 only if everything was as it should be."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="pilothouse-demo-") as folder:
+            demonstrate(Path(folder))
     except (clusters.ClusterError, CommandFailedError, DemoError, images.ImageError, helm.HelmError) as error:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1
