@@ -133,7 +133,7 @@ class Demo:
         pod = manifests.client(self._images["runtime"], arguments, name=name)
         self.kubectl("apply", "--server-side", "--filename", "-", shown=False, stdin=_list([pod]))
 
-    def tally(self, name: str) -> dict[str, object]:
+    def tally(self, name: str) -> manifests.Json:
         """Return the last tally that a client printed."""
         lines = self.kubectl("logs", name, shown=False).splitlines()
         tallies = [line for line in lines if line.startswith("{")]
@@ -164,7 +164,7 @@ class Demo:
         self.run_client(name=name)
         self.until(f"pod/{name} --for=jsonpath={{.status.phase}}=Succeeded")
         tally = self.tally(name)
-        served = tally["versions"][version]["accuracy"]  # type: ignore[index]  # the client's own JSON
+        served = tally["versions"][version]["accuracy"]
         rows = tally["versions"][version]["rows"]  # type: ignore[index]
         print(f"    {rows} held-out digits: accuracy served {served:.4f}, offline {offline:.4f}")
         if tally["failed"] or abs(served - offline) > 1e-4:
@@ -190,9 +190,9 @@ class Demo:
         self.kubectl("delete", "pod", "client-load", "--wait=false", shown=False)
         tally = self.tally("client-load")
         print(f"\n    {tally['requests']} requests during the change, {tally['failed']} failed; by version:")
-        for version, numbers in tally["versions"].items():  # type: ignore[attr-defined]
+        for version, numbers in tally["versions"].items():
             print(f"      v{version}: {numbers['rows']} digits, accuracy {numbers['accuracy']:.4f}")
-        if tally["failed"] or set(tally["versions"]) != {"1", "2"}:  # type: ignore[call-overload]
+        if tally["failed"] or set(tally["versions"]) != {"1", "2"}:
             raise DemoError(f"requests failed, or one version never answered: {tally}")
 
     def clean(self) -> None:
