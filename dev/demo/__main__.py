@@ -165,7 +165,7 @@ class Demo:
         self.until(f"pod/{name} --for=jsonpath={{.status.phase}}=Succeeded")
         tally = self.tally(name)
         served = tally["versions"][version]["accuracy"]
-        rows = tally["versions"][version]["rows"]  # type: ignore[index]
+        rows = tally["versions"][version]["rows"]
         print(f"    {rows} held-out digits: accuracy served {served:.4f}, offline {offline:.4f}")
         if tally["failed"] or abs(served - offline) > 1e-4:
             raise DemoError(f"the served model does not answer as the trained one does: {tally}")
