@@ -35,6 +35,16 @@ class Reason(StrEnum):
     """The new revision's pods are being made or are not all ready yet."""
     SWITCHING = "Switching"
     """All pods of the new revision are ready; the Service is being pointed at them."""
+    VALIDATING = "Validating"
+    """The new revision answers the validation's data set; it gets no user's request before it has passed."""
+    SHIFTING = "Shifting"
+    """The new revision gets a share of the requests, by a step of its rollout."""
+    WAITING_FOR_PROMOTION = "WaitingForPromotion"
+    """A step lasts until somebody promotes it; the message says how."""
+    ANALYSIS_INCONCLUSIVE = "AnalysisInconclusive"
+    """A step has ended, but too few requests came to judge the new revision; waits for more, or a promotion."""
+    PAUSED = "Paused"
+    """spec.paused or a pause command holds the rollout."""
     ENOUGH_PODS_READY = "EnoughPodsReady"
     """At least three quarters of the pods asked for serve (said of Available)."""
     TOO_FEW_PODS_READY = "TooFewPodsReady"
@@ -74,31 +84,51 @@ class Reason(StrEnum):
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
     """The new revision did not become ready within spec.rollout.progressDeadline."""
 
+    # The new revision was judged.
+    VALIDATION_FAILED = "ValidationFailed"
+    """The new revision's answers to the validation's data set are not good enough."""
+    VALIDATION_NOT_DONE = "ValidationNotDone"
+    """The validation could not be carried out, which is no pass: its data set cannot be had, or its Job cannot run."""
+    ANALYSIS_FAILED = "AnalysisFailed"
+    """The new revision's requests were measured, and are worse than spec.rollout.analysis allows."""
+    ABORTED = "Aborted"
+    """Somebody aborted the rollout."""
+
 
 class Phase(StrEnum):
     """How far a rollout has come."""
 
     PROGRESSING = "Progressing"
     """Pods of the new revision are coming up; requests go where they went before."""
+    VALIDATING = "Validating"
+    """The new revision answers the validation's data set; requests go where they went before."""
+    SHIFTING = "Shifting"
+    """The new revision gets a share of the requests: a canary's steps, or pod by pod where there is little surge."""
+    AWAITING = "AwaitingPromotion"
+    """The new revision is ready to take over, and waits for a promotion by hand."""
+    PROMOTING = "Promoting"
+    """The new revision has passed, and comes up to full size; requests go as in its last step."""
     SWITCHING = "Switching"
     """The new revision was promoted; the Service is being pointed at it."""
     COMPLETE = "Complete"
     """The Service points at the new revision."""
     FAILED = "Failed"
-    """The new revision did not come up; requests go where they went before."""
+    """The new revision failed or was aborted; requests go to the stable one."""
+    RETRYING = "Retrying"
+    """A revision that failed is tried again as soon as its old pods are gone."""
 
 
 class RevisionState(StrEnum):
     """Where one revision stands."""
 
     CANDIDATE = "Candidate"
-    """Being rolled out; gets no requests while there is a stable revision."""
+    """Being rolled out; gets the share of the requests that the rollout's step says."""
     STABLE = "Stable"
     """Serves."""
     DRAINING = "Draining"
     """Replaced; its pods finish what they have until scaleDownDelay ends."""
     FAILED = "Failed"
-    """Was tried and did not become ready."""
+    """Was tried, and did not come up or was not good enough."""
     RETIRED = "Retired"
     """Has no pods; kept so that going back to it is known."""
 
@@ -108,5 +138,30 @@ class Outcome(StrEnum):
 
     PROMOTED = "Promoted"
     FAILED = "Failed"
+    ABORTED = "Aborted"
+    """Somebody aborted it."""
     SUPERSEDED = "Superseded"
     """The spec changed before it ended."""
+
+
+class Verdict(StrEnum):
+    """What a measurement says of the new revision."""
+
+    GOOD = "Good"
+    BAD = "Bad"
+    INCONCLUSIVE = "Inconclusive"
+
+
+class Command(StrEnum):
+    """What may be asked by an annotation pilothouse.dev/COMMAND=REVISION; it is carried out once."""
+
+    PROMOTE = "promote"
+    """End the step that the rollout is in; REVISION:full ends all of them."""
+    ABORT = "abort"
+    """Give the rollout up: all requests back to the stable revision."""
+    RETRY = "retry"
+    """Try a revision that failed or was aborted once more."""
+    PAUSE = "pause"
+    """Hold the rollout where it is."""
+    RESUME = "resume"
+    """Let a held rollout go on."""

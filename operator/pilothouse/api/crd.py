@@ -26,12 +26,18 @@ LEGACY_CRD_FILE: Final = "crds/modeldeployments-kubernetes-1.20.yaml"
 CHART_TEMPLATE: Final = "charts/pilothouse/templates/crd.yaml"
 
 _READY = '.status.conditions[?(@.type=="Ready")]'
-# WEIGHT has its place between TARGET and REPLICAS once rollouts have weights.
 _COLUMNS: Final = (
     ("Ready", "string", f"{_READY}.status", "Whether the revision that the spec asks for serves.", 0),
     ("Status", "string", f"{_READY}.reason", "Why it is ready, or why it is not.", 0),
     ("Version", "string", ".status.stableVersion", "Version that serves.", 0),
     ("Target", "string", ".spec.model.version", "Version that the spec asks for.", 0),
+    (
+        "Weight",
+        "integer",
+        ".status.rollout.weightReached",
+        "Percent of the requests that the target gets.",
+        0,
+    ),
     ("Replicas", "string", ".status.replicasSummary", "Ready pods of the pods asked for.", 0),
     ("Age", "date", ".metadata.creationTimestamp", "Since when the object exists.", 0),
     ("URI", "string", ".spec.model.uri", "Where the model comes from.", 1),

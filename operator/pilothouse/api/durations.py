@@ -10,6 +10,8 @@ from pydantic import Field
 # A subset of Go's time.ParseDuration: no sign, no bare 0, nothing below a millisecond. Go, CEL's duration()
 # and this module understand it alike.
 DURATION_PATTERN: Final = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
+# The longest that any field takes.
+MAX_DURATION: Final = "24h"
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 

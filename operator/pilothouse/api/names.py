@@ -21,6 +21,14 @@ LABEL_PREFIX: Final = f"{GROUP}/"
 LABEL_MODEL: Final = f"{LABEL_PREFIX}model"
 LABEL_REVISION: Final = f"{LABEL_PREFIX}revision"
 
+# On pods that requests may be mixed to; taken off ("false") a pod of a revision that has more than its share.
+LABEL_SERVING: Final = f"{LABEL_PREFIX}serving"
+SERVING: Final = "true"
+NOT_SERVING: Final = "false"
+# On the pods of a validation's Job, with the revision's name: no Service selects them.
+LABEL_VALIDATION: Final = f"{LABEL_PREFIX}validates"
+PREVIEW_SUFFIX: Final = "-preview"
+
 HASH_LENGTH: Final = 10
 # A revision's name is also a Service's name and a label's value, which end at 63 characters.
 NAME_MAX_LENGTH: Final = 63 - 1 - HASH_LENGTH
@@ -49,6 +57,16 @@ def model_selector(model: str) -> dict[str, str]:
 def pod_selector(model: str, revision: str) -> dict[str, str]:
     """Return the labels by which the pods of one revision are found."""
     return {LABEL_MODEL: model, LABEL_REVISION: revision}
+
+
+def mixed_selector(model: str) -> dict[str, str]:
+    """Return the labels by which the pods of all revisions that share the requests are found."""
+    return {LABEL_MODEL: model, LABEL_SERVING: SERVING}
+
+
+def command_annotation(command: str) -> str:
+    """Return the annotation by which a command is given."""
+    return f"{LABEL_PREFIX}{command}"
 
 
 def selector_text(labels: dict[str, str]) -> str:

@@ -14,7 +14,8 @@ from pilothouse.api.durations import DURATION_PATTERN
 from pilothouse.api.names import NAME_PATTERN
 from pilothouse.api.pods import ENV_NAME_PATTERN, LABEL_VALUE_PATTERN, SUBDOMAIN_PATTERN
 from pilothouse.api.quantities import QUANTITY_PATTERN
-from pilothouse.api.spec import DIGEST_PATTERN, IMAGE_PATTERN, ModelDeploymentSpec
+from pilothouse.api.rollout import DIGEST_PATTERN, PERCENTAGE_PATTERN
+from pilothouse.api.spec import IMAGE_PATTERN, ModelDeploymentSpec
 from pilothouse.api.uris import SCHEMES, URI_PATTERN, redacted
 
 _SHOWN = 60
@@ -27,6 +28,7 @@ PATTERN_MEANINGS: Final = {
     DIGEST_PATTERN: "must be sha256: and 64 lower case hex digits, as sha256sum prints them",
     IMAGE_PATTERN: "must be an image reference without white space",
     DURATION_PATTERN: 'must be a duration such as "500ms", "30s", "10m" or "1h30m"',
+    PERCENTAGE_PATTERN: 'must be a percentage such as "1%" or "0.5%"',
     QUANTITY_PATTERN: 'must be a quantity such as "500m", "2" or "1.5Gi", and not negative',
     ENV_NAME_PATTERN: "must be letters, digits, '_', '-' or '.', and not begin with a digit",
     LABEL_VALUE_PATTERN: "must be letters, digits, '-', '_' or '.', and begin and end with a letter or digit",
@@ -40,6 +42,8 @@ _TYPES: Final = {
     "int_from_float": "a whole number",
     "bool_type": "true or false",
     "tuple_type": "a list",
+    "float_type": "a number",
+    "finite_number": "a finite number",
     "dict_type": "a mapping",
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
@@ -113,7 +117,7 @@ def shown(location: tuple[int | str, ...], value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if not isinstance(value, str):
         return str(value)
-    text = redacted(value) if location[:2] == ("model", "uri") else value
+    text = redacted(value) if location[-1:] == ("uri",) else value
     return f'"{text}"' if len(text) <= _SHOWN else f'"{text[: _SHOWN - 1]}…"'
 
 

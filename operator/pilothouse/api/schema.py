@@ -63,6 +63,7 @@ def _node(source: Schema, definitions: Schema) -> Schema:
             node[key] = {name: _node(child, definitions) for name, child in value.items()}
         elif key == "items" or (key == "additionalProperties" and isinstance(value, dict)):
             node[key] = _node(value, definitions)
+            node[key].pop("default", None)  # an item is there or not: nothing fills one in
         elif key == "anyOf" and source.get("x-kubernetes-int-or-string"):
             node[key] = value
         elif key not in _DROPPED | {"$defs", "default", "additionalProperties"}:

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from pilothouse.api.durations import Duration, seconds
+from pilothouse.api.autoscaling import Autoscaling
 from pilothouse.api.pods import (
     SUBDOMAIN_PATTERN,
     Affinity,
@@ -23,12 +23,11 @@ from pilothouse.api.pods import (
     Toleration,
     keys_rule,
 )
+from pilothouse.api.rollout import DIGEST_PATTERN, Rollout
 from pilothouse.api.rules import Rule, SpecModel, matches
 from pilothouse.api.uris import URI_PATTERN, URI_RULES
 
-DIGEST_PATTERN: Final = "^sha256:[0-9a-f]{64}$"
 IMAGE_PATTERN: Final = r"^[^ \t\r\n]*$"
-MAX_DURATION: Final = "24h"
 
 _ACCELERATORS = "^(nvidia|amd)[.]com/"
 _WHOLE_NUMBER = "^[1-9][0-9]*$"
@@ -65,12 +64,6 @@ class Device(StrEnum):
     AUTO = "auto"
     CPU = "cpu"
     CUDA = "cuda"
-
-
-class Strategy(StrEnum):
-    """How a new revision takes over."""
-
-    ROLLING_UPDATE = "RollingUpdate"
 
 
 def _unique_names(field: str) -> Rule:
@@ -225,41 +218,6 @@ class Runtime(SpecModel):
     )
 
 
-class Rollout(SpecModel):
-    """How a new revision takes over from the one that serves."""
-
-    strategy: Strategy = Field(
-        default=Strategy.ROLLING_UPDATE,
-        description="RollingUpdate: the new revision comes up to full size, takes all requests, then the old one goes.",
-    )
-    progress_deadline: Duration = Field(
-        default="10m", description="How long a new revision may take until it is ready; then it has failed."
-    )
-    scale_down_delay: Duration = Field(
-        default="30s",
-        description="How long the pods of a replaced revision stay, so that its connections can end.",
-    )
-    revision_history_limit: int = Field(
-        default=5, ge=0, le=100, description="How many revisions that no longer serve are remembered."
-    )
-
-    rules = (
-        Rule(
-            "progressDeadline",
-            f"must be between 1s and {MAX_DURATION}",
-            lambda self: 1 <= seconds(self.progress_deadline) <= seconds(MAX_DURATION),
-            "!has(self.progressDeadline) || duration(self.progressDeadline) >= duration('1s') && "
-            f"duration(self.progressDeadline) <= duration('{MAX_DURATION}')",
-        ),
-        Rule(
-            "scaleDownDelay",
-            f"must be at most {MAX_DURATION}",
-            lambda self: seconds(self.scale_down_delay) <= seconds(MAX_DURATION),
-            f"!has(self.scaleDownDelay) || duration(self.scaleDownDelay) <= duration('{MAX_DURATION}')",
-        ),
-    )
-
-
 class ModelDeploymentSpec(SpecModel):
     """What a user asks for. `model` and `runtime` make a revision; the rest never does."""
 
@@ -267,7 +225,34 @@ class ModelDeploymentSpec(SpecModel):
     runtime: Runtime = Field(
         default_factory=Runtime, description="What the model runs in. A change makes a new revision."
     )
-    replicas: int = Field(default=1, ge=0, le=1000, description="How many pods serve the model.")
+    replicas: int = Field(
+        default=1,
+        ge=0,
+        le=1000,
+        description="How many pods serve the model. With autoscaling, leave it out: the autoscaler sets it.",
+    )
+    autoscaling: Autoscaling | None = Field(
+        default=None, description="Makes a HorizontalPodAutoscaler that sets replicas."
+    )
     rollout: Rollout = Field(
         default_factory=Rollout, description="How a new revision takes over from the one that serves."
+    )
+    paused: bool = Field(
+        default=False,
+        description="Holds rollouts: none begins and none goes on. What serves is served and scaled as ever.",
+    )
+
+    rules = (
+        Rule(
+            "autoscaling",
+            "aims at a share of the CPU asked for, but none is; add one to runtime.resources.requests",
+            lambda self: (
+                self.autoscaling is None
+                or self.autoscaling.target.cpu is None
+                or "cpu" in self.runtime.resources.requests
+            ),
+            "!has(self.autoscaling) || !has(self.autoscaling.target.cpu) || has(self.runtime) && "
+            "has(self.runtime.resources) && has(self.runtime.resources.requests) && "
+            "'cpu' in self.runtime.resources.requests",
+        ),
     )

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from pilothouse.api.conditions import ConditionType, Outcome, Phase, Reason, RevisionState
+from pilothouse.api.conditions import Command, ConditionType, Outcome, Phase, Reason, RevisionState, Verdict
 
 Time = Annotated[
     str,
@@ -49,12 +49,64 @@ class Condition(StatusModel):
     message: str = Field(description="The cause, and what to do, for people.")
 
 
+class ValidationStatus(StatusModel):
+    """How the validation of a revision ended."""
+
+    passed: bool = Field(description="Whether the revision may get requests.")
+    value: str = Field(default="", description="What the metric came to.")
+    message: str = Field(description="What was measured and what was asked for.")
+    at: Time = Field(description="When it ended.")
+
+
+class AnalysisStatus(StatusModel):
+    """How the new revision's requests have measured up so far."""
+
+    since: Time = Field(description="Since when requests are counted for the measurement under way.")
+    requests: Count = Field(default=0, description="Requests counted so far for the measurement under way.")
+    passed: Count = Field(default=0, description="Measurements of this rollout that were good.")
+    failed: Count = Field(default=0, description="Measurements of this rollout that were bad.")
+    last: Verdict | None = Field(default=None, description="What the last measurement of this step was.")
+    message: str = Field(default="", description="What the last measurement found.")
+
+
 class RolloutStatus(StatusModel):
     """The rollout that runs, or the last one that ran."""
 
     revision: str = Field(description="Revision that is, or was, rolled out.")
     phase: Phase = Field(description="How far it has come.")
     started_at: Time = Field(description="When it began.")
+    since: Time = Field(
+        description="Since when it is in this phase or step; time in which it was held is left out."
+    )
+    plan: str = Field(default="", description="Fingerprint of the strategy and the steps that it follows.")
+    step: Count | None = Field(default=None, description="Which of the steps it is in, counted from 1.")
+    steps: Count | None = Field(default=None, description="How many steps there are.")
+    weight: Count | None = Field(
+        default=None,
+        description="Share of the requests, in percent, that the step asks for the new revision.",
+    )
+    weight_reached: Count | None = Field(
+        default=None,
+        description="Share of the requests, in percent, that the new revision really gets: behind a "
+        "plain Service, its share of the ready pods.",
+    )
+    reached: bool = Field(
+        default=False, description="Whether the pods that the phase or step needs have been ready."
+    )
+    waiting_since: Time | None = Field(
+        default=None,
+        description="Since when pods that it needs are lacking; the progress deadline counts from here.",
+    )
+    held: bool = Field(default=False, description="Whether a pause command holds it.")
+    paused_at: Time | None = Field(
+        default=None, description="Since when it is held, by command or by spec.paused."
+    )
+    rollback: bool = Field(
+        default=False,
+        description="Whether it goes back to a revision that served before; it then skips the steps.",
+    )
+    validation: ValidationStatus | None = Field(default=None, description="How the validation ended.")
+    analysis: AnalysisStatus | None = Field(default=None, description="How requests have measured up.")
     reason: str = Field(default="", description="What it waits for or failed of, in one word for programs.")
     message: str = Field(default="", description="What it waits for or failed of, for people.")
 
@@ -73,8 +125,18 @@ class RevisionStatus(StatusModel):
     since: Time = Field(description="Since when it stands there.")
     replicas: Count = Field(default=0, description="Pods that it has.")
     ready_replicas: Count = Field(default=0, description="Pods of it that are ready.")
-    reason: str = Field(default="", description="Why its pods are not ready, in one word for programs.")
-    message: str = Field(default="", description="Why its pods are not ready, for people.")
+    weight: Count = Field(default=0, description="Share of the requests, in percent, that it gets.")
+    promoted: bool = Field(
+        default=False,
+        description="Whether it has served all requests before: going back to it skips the steps.",
+    )
+    request_rate: str = Field(default="", description="Requests a second, while its rollout is analysed.")
+    error_rate: str = Field(default="", description="Share of them that ended in a 5xx.")
+    latency_p99: str = Field(default="", description="99th percentile of their latency.")
+    reason: str = Field(
+        default="", description="Why it failed or its pods are not ready, in one word for programs."
+    )
+    message: str = Field(default="", description="Why it failed or its pods are not ready, for people.")
 
 
 class HistoryEntry(StatusModel):
@@ -87,6 +149,17 @@ class HistoryEntry(StatusModel):
     message: str = Field(default="", description="Why it ended so, for people.")
     started_at: Time = Field(description="When it began.")
     ended_at: Time = Field(description="When it ended.")
+
+
+class CommandStatus(StatusModel):
+    """A command that was given by annotation, and what became of it."""
+
+    command: Command = Field(description="Which command.")
+    value: str = Field(
+        description="Value of the annotation; one with the same value is not carried out again."
+    )
+    outcome: str = Field(description="What became of it.")
+    at: Time = Field(description="When.")
 
 
 class ModelDeploymentStatus(StatusModel):
@@ -110,6 +183,11 @@ class ModelDeploymentStatus(StatusModel):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
     history: tuple[HistoryEntry, ...] = Field(default=(), description="Rollouts that ended, newest first.")
+    commands: tuple[CommandStatus, ...] = Field(
+        default=(),
+        description="Commands whose annotations are still there, with what became of them.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["command"]},
+    )
     conditions: tuple[Condition, ...] = Field(
         default=(),
         description="Available: enough pods serve, of whichever revision. Ready: the revision that the spec asks "

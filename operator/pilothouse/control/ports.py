@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from pilothouse.plan.actions import Action, Notice
+from pilothouse.plan.samples import Ask, Samples
 from pilothouse.plan.seen import Json, Key, Seen
 
 
@@ -16,6 +17,19 @@ class Reader(Protocol):
 
     async def observe(self, key: Key) -> Seen | None:
         """Return the ModelDeployment and its children as they are now, or None where there is none."""
+
+
+class Sampler(Protocol):
+    """Measures the requests of revisions."""
+
+    async def sample(self, key: Key, ask: Ask) -> Samples:
+        """Return what came of requests since `ask.since`. Never raises: what cannot be had is left out.
+
+        Nothing is used up by asking: the same question later gives the same and what came since.
+        """
+
+    def forget(self, key: Key) -> None:
+        """The ModelDeployment is gone, or nothing is measured any more: drop what was kept about it."""
 
 
 class Applier(Protocol):

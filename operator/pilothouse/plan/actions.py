@@ -31,7 +31,21 @@ class Delete:
     uid: str
 
 
-Action = Apply | Delete
+@dataclass(frozen=True)
+class Label:
+    """Set one label of the pod that has this name and this uid; gone already is well enough.
+
+    The only thing that is ever changed about a pod: whether it takes part in a mix of revisions.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    label: str
+    value: str
+
+
+Action = Apply | Delete | Label
 
 
 @dataclass(frozen=True)

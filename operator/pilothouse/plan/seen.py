@@ -24,7 +24,9 @@ class Seen:
     """One consistent-enough reading of the cluster for one key.
 
     Children are found by the model label, in the model's namespace, whoever owns them; `owned` says
-    which of them are this object's (and not those of an older object of the same name).
+    which of them are this object's (and not those of an older object of the same name). `pods` holds those of
+    Deployments (which carry the revision label) and those of Jobs (which carry the validation label). `budgets` are
+    PodDisruptionBudgets, `autoscalers` HorizontalPodAutoscalers.
     """
 
     body: Json
@@ -32,6 +34,9 @@ class Seen:
     services: tuple[Json, ...] = ()
     revisions: tuple[Json, ...] = ()
     pods: tuple[Json, ...] = ()
+    jobs: tuple[Json, ...] = ()
+    budgets: tuple[Json, ...] = ()
+    autoscalers: tuple[Json, ...] = ()
 
     @property
     def key(self) -> Key:
@@ -57,6 +62,15 @@ class Seen:
 
     def revision(self, name: str) -> Json | None:
         return self._own(self.revisions, name)
+
+    def job(self, name: str) -> Json | None:
+        return self._own(self.jobs, name)
+
+    def budget(self, name: str) -> Json | None:
+        return self._own(self.budgets, name)
+
+    def autoscaler(self, name: str) -> Json | None:
+        return self._own(self.autoscalers, name)
 
     def _own(self, children: tuple[Json, ...], name: str) -> Json | None:
         return next((c for c in children if c["metadata"]["name"] == name and self.owned(c)), None)

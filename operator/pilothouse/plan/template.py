@@ -21,9 +21,19 @@ _DRAIN_MARGIN_SECONDS = 2
 
 @dataclass(frozen=True)
 class Defaults:
-    """What this release of the operator fills in where the spec is silent."""
+    """What this release of the operator, its configuration and the cluster fill in where the spec is silent.
+
+    Attributes:
+        runtime_image: image of the runtime, and of validations.
+        budget_api: API version in which the cluster serves PodDisruptionBudgets.
+        autoscaler_api: API version in which it serves HorizontalPodAutoscalers with metrics.
+        prometheus: whether the operator knows a Prometheus to ask.
+    """
 
     runtime_image: str
+    budget_api: str = "policy/v1"
+    autoscaler_api: str = "autoscaling/v2"
+    prometheus: bool = False
 
 
 def pod_template(name: str, revision: str, spec: ModelDeploymentSpec, defaults: Defaults) -> Json:
