@@ -18,15 +18,19 @@ from typing import Any, Literal, NamedTuple
 from pilothouse.api import names
 from pilothouse.api.status import UNSEEN
 from pilothouse.control.errors import BlockedError, ConflictError, GoneError, PilothouseError, TransientError
-from pilothouse.plan.actions import Action, Apply, Delete, Notice
+from pilothouse.plan.actions import Action, Apply, Delete, Label, Notice
 from pilothouse.plan.seen import Json, Key, Seen, controller_uid
 from tests.support.memory_merge import defaulted, merged, timestamp
 
 _MANAGER = "pilothouse"
 _STATUS_MANAGER = "pilothouse-status"
 # Of these the API server counts the changes of anything but metadata and status.
-_WITH_GENERATION = frozenset({names.KIND, "Deployment"})
-_IMMUTABLE = {"Deployment": ("spec", "selector"), "ControllerRevision": ("data",)}
+_WITH_GENERATION = frozenset({names.KIND, "Deployment", "PodDisruptionBudget"})
+_IMMUTABLE: dict[str, tuple[tuple[str, ...], ...]] = {
+    "Deployment": (("spec", "selector"),),
+    "ControllerRevision": (("data",),),
+    "Job": (("spec", "selector"), ("spec", "template"), ("spec", "completions")),
+}
 
 
 class Ref(NamedTuple):
@@ -52,7 +56,7 @@ class MemoryCluster:
         objects: what exists now; read it freely, change it through the methods.
         calls: how many port calls there were; `faults` are looked up by this number, which counts from 1.
         faults_in_writes: the same, counting only those that write children or status.
-        writes: requests by kind (apply, delete, status, event), whether or not they changed anything.
+        writes: requests by kind (apply, delete, label, status, event), whether or not they changed anything.
         changes: requests by kind that did change something.
         notices: the Events recorded, as (key, notice).
     """
@@ -174,6 +178,9 @@ class MemoryCluster:
                 services=self.select("Service", key.namespace, labels),
                 revisions=self.select("ControllerRevision", key.namespace, labels),
                 pods=self.select("Pod", key.namespace, labels),
+                jobs=self.select("Job", key.namespace, labels),
+                budgets=self.select("PodDisruptionBudget", key.namespace, labels),
+                autoscalers=self.select("HorizontalPodAutoscaler", key.namespace, labels),
             )
         _answer(fault)
         return seen
@@ -192,6 +199,9 @@ class MemoryCluster:
                 if live is not None and live["metadata"]["uid"] == action.uid:
                     self._remove(ref)
                     self.changes["delete"] += 1
+            case Label():
+                self.writes["label"] += 1
+                self.changes["label"] += self._label(action)
         _answer(fault)
 
     async def write(self, body: Json, status: Json) -> None:
@@ -229,10 +239,16 @@ class MemoryCluster:
             return True
         if action.new and controller_uid(live) != controller_uid(manifest):
             self._refuse_name(ref, live, manifest)
-        path = _IMMUTABLE.get(ref.kind, ())
-        if path and _at(live, path) != _at(manifest, path):
-            raise BlockedError("InvalidSpec", f"{ref.kind} {ref.name}: {'.'.join(path)}: field is immutable")
         return self._server_side_apply(ref, manifest, _MANAGER)
+
+    def _label(self, action: Label) -> bool:
+        ref = Ref("Pod", action.namespace, action.name)
+        live = self.objects.get(ref)
+        if live is None or live["metadata"]["uid"] != action.uid:
+            return False
+        body = self._read(ref)
+        body["metadata"].setdefault("labels", {})[action.label] = action.value
+        return self._replace(ref, body)
 
     def _refuse_name(self, ref: Ref, live: Json, manifest: Json) -> None:
         what = f'{ref.kind} "{ref.name}"'
@@ -247,7 +263,12 @@ class MemoryCluster:
 
     def _server_side_apply(self, ref: Ref, manifest: Json, manager: str) -> bool:
         before = self._applied.get((ref, manager), {})
-        body = defaulted(merged(self._read(ref), before, manifest), self._uids)
+        live = self._read(ref)
+        body = defaulted(merged(live, before, manifest), self._uids)
+        for path in _IMMUTABLE.get(ref.kind, ()):
+            if _at(body, path) != _at(live, path):
+                what = f"{ref.kind} {ref.name}: {'.'.join(path)}"
+                raise BlockedError("InvalidSpec", f"{what}: field is immutable")
         self._applied[ref, manager] = _copied(manifest)
         return self._replace(ref, body)
 
@@ -309,7 +330,7 @@ def _ref(manifest: Json) -> Ref:
 def _at(body: Json, path: tuple[str, ...]) -> Any:
     value: Any = body
     for field in path:
-        value = value[field]
+        value = value.get(field, {})
     return value
 
 

@@ -38,7 +38,7 @@ def _object(value: Any) -> Json:
 
 
 def defaulted(body: Json, number: int) -> Json:
-    """Fill in, in place, the defaults of Deployment and Service that people trip over; return `body`."""
+    """Fill in, in place, the defaults of our kinds that people trip over; return `body`."""
     if body["kind"] == "Deployment":
         _fill(body["spec"], replicas=1, progressDeadlineSeconds=600, revisionHistoryLimit=10)
         rolling = {"maxSurge": "25%", "maxUnavailable": "25%"}
@@ -54,7 +54,33 @@ def defaulted(body: Json, number: int) -> Json:
         )
         for port in spec.get("ports", ()):
             _fill(port, protocol="TCP", targetPort=port["port"])
+    elif body["kind"] == "Job":
+        _default_job(body)
+    elif body["kind"] == "HorizontalPodAutoscaler":
+        _default_autoscaler(body["spec"])
     return body
+
+
+def _default_job(body: Json) -> None:
+    spec, uid = body["spec"], body["metadata"]["uid"]
+    _fill(spec, parallelism=1, completions=1, backoffLimit=6)
+    _fill(spec, selector={"matchLabels": {"controller-uid": uid}})
+    labels = spec["template"].setdefault("metadata", {}).setdefault("labels", {})
+    labels |= {"controller-uid": uid, "job-name": body["metadata"]["name"]}
+    _default_pod(spec["template"]["spec"])
+
+
+def _default_autoscaler(spec: Json) -> None:
+    utilization = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}
+    _fill(spec, minReplicas=1, metrics=[{"type": "Resource", "resource": utilization}])
+    # Kubernetes before 1.23 keeps these objects as autoscaling/v1, where the CPU's is a field and the others follow
+    # from an annotation: read back, it is the last.
+    spec["metrics"].sort(key=_is_cpu_utilization)
+
+
+def _is_cpu_utilization(metric: Json) -> bool:
+    resource = metric.get("resource", {})
+    return resource.get("name") == "cpu" and resource["target"]["type"] == "Utilization"
 
 
 def _default_pod(spec: Json) -> None:

@@ -68,7 +68,7 @@ class Telemetry(Protocol):
         """So many keys wait now."""
 
     def wrote(self, kind: str) -> None:
-        """One write to the API server was asked for: kind is apply, delete, status or event."""
+        """One write to the API server was asked for: kind is apply, delete, label, status or event."""
 
     def forget(self, key: Key) -> None:
         """The ModelDeployment is gone: drop what was kept about it."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pilothouse.control.errors import BlockedError, ConflictError, GoneError, TransientError
-from pilothouse.control.ports import Applier, Reader, Recorder, StatusWriter, Telemetry
-from pilothouse.plan.actions import Apply, Notice
+from pilothouse.control.ports import Applier, Reader, Recorder, Sampler, StatusWriter, Telemetry
+from pilothouse.plan.actions import Action, Apply, Delete, Label, Notice
 from pilothouse.plan.decide import Decision, blocked, decide, look_again
 from pilothouse.plan.seen import Json, Key, Seen
 from pilothouse.plan.status import Problem, compose
@@ -45,6 +45,7 @@ class Reconciler:
         telemetry: Telemetry,
         defaults: Defaults,
         clock: Callable[[], datetime],
+        sampler: Sampler | None = None,
     ) -> None:
         self._reader = reader
         self._applier = applier
@@ -53,6 +54,7 @@ class Reconciler:
         self._telemetry = telemetry
         self._defaults = defaults
         self._clock = clock
+        self._sampler = sampler
 
     async def reconcile(self, key: Key) -> Result:
         """Make one pass. Raises nothing that can happen outside; what it raises is a bug, and the caller logs it."""
@@ -82,6 +84,8 @@ class Reconciler:
         if seen is None or "deletionTimestamp" in seen.body["metadata"]:
             # Its children have it as their owner: the garbage collector takes them.
             self._telemetry.forget(key)
+            if self._sampler is not None:
+                self._sampler.forget(key)
             return Result("gone")
         now = self._clock()
         decision = decide(seen, self._defaults, now)
@@ -105,9 +109,7 @@ class Reconciler:
 
     async def _act(self, decision: Decision) -> None:
         for action in decision.actions:
-            kind = action.manifest["kind"] if isinstance(action, Apply) else action.kind
-            verb = "apply" if isinstance(action, Apply) else "delete"
-            name = action.manifest["metadata"]["name"] if isinstance(action, Apply) else action.name
+            verb, kind, name = _told(action)
             log.info("%s %s %s", verb, kind, name)
             self._telemetry.wrote(verb)
             await self._applier.execute(action)
@@ -122,3 +124,14 @@ class Reconciler:
             log.info("%s: %s", notice.reason, notice.message)
             self._telemetry.wrote("event")
             await self._recorder.emit(seen.body, notice)
+
+
+def _told(action: Action) -> tuple[str, str, str]:
+    """Return what is done to what, for the log and the metrics: verb, kind and name."""
+    match action:
+        case Apply(manifest):
+            return "apply", manifest["kind"], manifest["metadata"]["name"]
+        case Delete():
+            return "delete", action.kind, action.name
+        case Label():
+            return "label", "Pod", action.name
