@@ -66,6 +66,7 @@ class AnalysisStatus(StatusModel):
     passed: Count = Field(default=0, description="Measurements of this rollout that were good.")
     failed: Count = Field(default=0, description="Measurements of this rollout that were bad.")
     last: Verdict | None = Field(default=None, description="What the last measurement of this step was.")
+    measured_at: Time | None = Field(default=None, description="When requests were last measured.")
     message: str = Field(default="", description="What the last measurement found.")
 
 
@@ -93,6 +94,10 @@ class RolloutStatus(StatusModel):
     reached: bool = Field(
         default=False, description="Whether the pods that the phase or step needs have been ready."
     )
+    in_force_since: Time | None = Field(
+        default=None,
+        description="Since when requests are spread as the step asks; its duration counts from here.",
+    )
     waiting_since: Time | None = Field(
         default=None,
         description="Since when pods that it needs are lacking; the progress deadline counts from here.",
@@ -101,9 +106,10 @@ class RolloutStatus(StatusModel):
     paused_at: Time | None = Field(
         default=None, description="Since when it is held, by command or by spec.paused."
     )
-    rollback: bool = Field(
+    skip_steps: bool = Field(
         default=False,
-        description="Whether it goes back to a revision that served before; it then skips the steps.",
+        description="Whether steps, waits and validation are skipped: it goes back to a revision that served before, "
+        "or was promoted in full by hand.",
     )
     validation: ValidationStatus | None = Field(default=None, description="How the validation ended.")
     analysis: AnalysisStatus | None = Field(default=None, description="How requests have measured up.")
