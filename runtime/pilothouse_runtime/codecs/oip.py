@@ -31,28 +31,51 @@ def decode_request(body: Buffer, header_length: str | None) -> InferRequest:
     Raises:
         RequestError: says which field breaks which rule.
     """
-    view = memoryview(body)
-    json_length = _json_length(header_length, len(view))
-    try:
-        document = orjson.loads(view[:json_length])
-    except orjson.JSONDecodeError as error:
-        raise invalid(f"the request is not JSON: {error}") from None
-    if not isinstance(document, dict):
-        raise invalid("the request must be a JSON object")
-    request_id = document.get("id")
-    if request_id is not None and not isinstance(request_id, str):
-        raise invalid("id: must be a text")
+    document, reader = _opened("request", body, header_length)
+    request_id = _text(document, "id")
     binary_outputs = _flag("parameters", _parameters("", document), "binary_data_output")
-    reader = _Binary(None if header_length is None else view[json_length:])
     inputs = tuple(
-        _input(f"inputs[{index}]", item, reader) for index, item in enumerate(_list(document, "inputs"))
+        _tensor(f"inputs[{index}]", item, reader)[0] for index, item in enumerate(_list(document, "inputs"))
     )
-    reader.end()
+    reader.end("input")
     outputs = tuple(
         _requested(f"outputs[{index}]", item, binary_outputs)
         for index, item in enumerate(_list(document, "outputs") if "outputs" in document else [])
     )
     return InferRequest(inputs, outputs, request_id, binary_outputs)
+
+
+def encode_request(request: InferRequest) -> tuple[bytes, int]:
+    """Return the body of a request, all of its inputs as binary data, and the length of its JSON part."""
+    chunks: list[bytes] = []
+    document: dict[str, Any] = {
+        "inputs": [_output(OutputTensor(tensor, True), chunks) for tensor in request.inputs]
+    }
+    if request.id is not None:
+        document["id"] = request.id
+    if request.outputs:
+        document["outputs"] = [
+            {"name": output.name, "parameters": {"binary_data": output.binary}} for output in request.outputs
+        ]
+    document["parameters"] = {"binary_data_output": request.binary_outputs}
+    head = orjson.dumps(document)
+    return b"".join([head, *chunks]), len(head)
+
+
+def decode_response(body: Buffer, header_length: str | None) -> InferResponse:
+    """Return the answer in a body; arguments as for `decode_request`.
+
+    Raises:
+        RequestError: the answer is not as the protocol has it; says which field breaks which rule.
+    """
+    document, reader = _opened("answer", body, header_length)
+    outputs = tuple(
+        OutputTensor(*_tensor(f"outputs[{index}]", item, reader))
+        for index, item in enumerate(_list(document, "outputs"))
+    )
+    reader.end("output")
+    name, version = _text(document, "model_name"), _text(document, "model_version")
+    return InferResponse(name or "", version or "", outputs, _text(document, "id"))
 
 
 def encode_response(response: InferResponse) -> tuple[bytes, int | None]:
@@ -78,7 +101,8 @@ def encode_response(response: InferResponse) -> tuple[bytes, int | None]:
 class _Binary:
     """Hands out the binary part of a body, tensor by tensor."""
 
-    def __init__(self, data: memoryview | None) -> None:
+    def __init__(self, what: str, data: memoryview | None) -> None:
+        self._what = what
         self._data = data
         self._at = 0
 
@@ -87,7 +111,7 @@ class _Binary:
         if type(size) is not int or size < 0:
             raise invalid(f"{field}: must be a number of bytes")
         if self._data is None:
-            raise invalid(f"{field}: is given, but the request has no {HEADER_LENGTH} header")
+            raise invalid(f"{field}: is given, but the {self._what} has no {HEADER_LENGTH} header")
         if size > len(self._data) - self._at:
             raise invalid(
                 f"{field}: {size} bytes are announced, {len(self._data) - self._at} are left in the body"
@@ -95,9 +119,22 @@ class _Binary:
         start, self._at = self._at, self._at + size
         return self._data[start : self._at]
 
-    def end(self) -> None:
+    def end(self, kind: str) -> None:
         if self._data is not None and self._at != len(self._data):
-            raise invalid(f"the body has {len(self._data) - self._at} bytes that belong to no input")
+            raise invalid(f"the body has {len(self._data) - self._at} bytes that belong to no {kind}")
+
+
+def _opened(what: str, body: Buffer, header_length: str | None) -> tuple[dict[str, Any], _Binary]:
+    """Return the JSON part of a body, and what hands out the rest; `what` is for messages."""
+    view = memoryview(body)
+    json_length = _json_length(header_length, len(view))
+    try:
+        document = orjson.loads(view[:json_length])
+    except orjson.JSONDecodeError as error:
+        raise invalid(f"the {what} is not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise invalid(f"the {what} must be a JSON object")
+    return document, _Binary(what, None if header_length is None else view[json_length:])
 
 
 def _json_length(header: str | None, body_length: int) -> int:
@@ -108,7 +145,8 @@ def _json_length(header: str | None, body_length: int) -> int:
     return int(header)
 
 
-def _input(where: str, item: Any, binary: _Binary) -> Tensor:
+def _tensor(where: str, item: Any, binary: _Binary) -> tuple[Tensor, bool]:
+    """Return a tensor, and whether its data was binary."""
     name = _name(where, item)
     datatype, shape = item.get("datatype"), item.get("shape")
     if not isinstance(datatype, str) or datatype not in Datatype.__members__:
@@ -127,7 +165,7 @@ def _input(where: str, item: Any, binary: _Binary) -> Tensor:
             array = from_json(where, kind, dims, item.get("data"))
     except ValueError as error:  # numpy has fewer dimensions than JSON has numbers
         raise invalid(f"{where}.shape: {error}") from None
-    return Tensor(name, kind, array)
+    return Tensor(name, kind, array), is_binary
 
 
 def _requested(where: str, item: Any, default: bool) -> RequestedOutput:
@@ -156,6 +194,13 @@ def _list(document: dict[str, Any], field: str) -> list[Any]:
     value = document.get(field)
     if not isinstance(value, list):
         raise invalid(f"{field}: must be a list")
+    return value
+
+
+def _text(document: dict[str, Any], field: str) -> str | None:
+    value = document.get(field)
+    if value is not None and not isinstance(value, str):
+        raise invalid(f"{field}: must be a text")
     return value
 
 

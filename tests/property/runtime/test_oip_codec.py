@@ -13,9 +13,15 @@ from hypothesis.extra import numpy as npst
 from tritonclient.http import InferInput, InferRequestedOutput, InferResult
 from tritonclient.http._utils import _get_inference_request
 
-from pilothouse_runtime.codecs.oip import HEADER_LENGTH, decode_request, encode_response
+from pilothouse_runtime.codecs.oip import (
+    HEADER_LENGTH,
+    decode_request,
+    decode_response,
+    encode_request,
+    encode_response,
+)
 from pilothouse_runtime.core.errors import Code, RequestError
-from pilothouse_runtime.core.requests import InferResponse, OutputTensor, RequestedOutput
+from pilothouse_runtime.core.requests import InferRequest, InferResponse, OutputTensor, RequestedOutput
 from pilothouse_runtime.core.tensors import Array, Datatype, Tensor
 
 SHAPES = npst.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4)
@@ -107,6 +113,40 @@ def test_answers_to_tritons_client(drawn: list[tuple[Tensor, bool]]) -> None:
         same(got, tensor.array)
 
 
+@given(
+    st.lists(tensors(), max_size=4).map(named),
+    st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=3),
+    st.none() | st.text(max_size=3),
+    st.booleans(),
+)
+def test_our_requests_come_back_as_they_were(
+    drawn: list[tuple[Tensor, bool]], outputs: list[tuple[str, bool]], name: str | None, binary: bool
+) -> None:
+    sent = InferRequest(
+        tuple(tensor for tensor, _ in drawn),
+        tuple(RequestedOutput(*wanted) for wanted in outputs),
+        name,
+        binary,
+    )
+    body, length = encode_request(sent)
+    got = decode_request(body, str(length))
+    assert (got.outputs, got.id, got.binary_outputs) == (sent.outputs, sent.id, sent.binary_outputs)
+    assert [tensor.name for tensor in got.inputs] == [tensor.name for tensor in sent.inputs]
+    for one, other in zip(got.inputs, sent.inputs, strict=True):
+        same(one.array, other.array)
+
+
+@given(st.lists(tensors(), max_size=4).map(named), st.none() | st.text(max_size=3))
+def test_our_answers_come_back_as_they_were(drawn: list[tuple[Tensor, bool]], name: str | None) -> None:
+    sent = InferResponse("m", "1", tuple(OutputTensor(tensor, binary) for tensor, binary in drawn), name)
+    body, length = encode_response(sent)
+    got = decode_response(body, None if length is None else str(length))
+    assert (got.model_name, got.model_version, got.id) == ("m", "1", name)
+    for one, other in zip(got.outputs, sent.outputs, strict=True):
+        assert (one.tensor.name, one.binary) == (other.tensor.name, other.binary)
+        same(one.tensor.array, other.tensor.array)
+
+
 @st.composite
 def nested(draw: st.DrawFn) -> tuple[Datatype, Array]:
     """Arrays of what JSON holds exactly."""
@@ -124,12 +164,15 @@ def test_json_data_flat_or_nested(drawn: tuple[Datatype, Array]) -> None:
 
 
 def outcome(body: bytearray, header: str | None) -> Code | None:
-    """Return what a body is refused with, if it is; any other error is the test's failure."""
-    try:
-        decode_request(body, header)
-    except RequestError as error:
-        return error.code
-    return None
+    """Return what a body is refused with, as request and as answer, if it is; another error is the test's failure."""
+    codes = []
+    for decode in (decode_request, decode_response):
+        try:
+            decode(body, header)
+        except RequestError as error:
+            codes.append(error.code)
+    assert len(set(codes)) <= 1
+    return codes[0] if codes else None
 
 
 JSON = st.recursive(
