@@ -14,7 +14,16 @@ from pilothouse.api import crd
 from pilothouse.api.parse import parse
 from pilothouse.api.problems import InvalidSpec
 from tests.support import structural
-from tests.support.bad_specs import BAD_SPECS, BadSpec, Refused, good_model_deployment
+from tests.support.bad_specs import (
+    AUTOSCALING,
+    BAD_SPECS,
+    BLUE_GREEN,
+    CANARY,
+    NO_ROOM,
+    BadSpec,
+    Refused,
+    good_model_deployment,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = crd.crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
@@ -30,8 +39,22 @@ def nodes(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[st
             yield from nodes(schema[key], f"{path}[]")
 
 
-def test_the_good_one_is_good() -> None:
-    good = structural.defaulted(SCHEMA, good_model_deployment())
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"rollout": CANARY},
+        {"rollout": BLUE_GREEN},
+        {"rollout": NO_ROOM},
+        {"autoscaling": AUTOSCALING},
+        {"paused": True},
+    ],
+    ids=str,
+)
+def test_the_good_one_is_good(more: dict[str, Any]) -> None:
+    body = good_model_deployment()
+    body["spec"] |= more
+    good = structural.defaulted(SCHEMA, body)
     assert structural.refusals(SCHEMA, good) == []
     assert list(structural.broken_rules(SCHEMA, good)) == []
     assert set(structural.dropped(SCHEMA, good)) == {".metadata.namespace"}  # metadata is the server's own
@@ -80,7 +103,7 @@ def test_every_node_is_structural() -> None:
             assert "type" not in node, path
             assert node["anyOf"] == [{"type": "integer"}, {"type": "string"}], path
         else:
-            assert node["type"] in {"object", "array", "string", "integer", "boolean"}, path
+            assert node["type"] in {"object", "array", "string", "integer", "number", "boolean"}, path
             assert not {"anyOf", "oneOf", "allOf", "not", "$ref"} & set(node), path
         assert not ("properties" in node and "additionalProperties" in node), path
         for key in node.get("x-kubernetes-list-map-keys", ()):
@@ -125,11 +148,32 @@ def test_defaults_reach_every_depth() -> None:
         "replicas": 1,
         "rollout": {
             "strategy": "RollingUpdate",
+            "autoPromote": True,
+            "onFailure": "Rollback",
             "progressDeadline": "10m",
             "scaleDownDelay": "30s",
             "revisionHistoryLimit": 5,
         },
+        "paused": False,
     }
+
+
+def test_nothing_is_filled_into_the_items_of_lists() -> None:
+    """Argo CD compares lists as a whole: what is filled in there would be somebody's change to it, for ever."""
+    for path, node in nodes(SCHEMA["properties"]["spec"]):
+        assert "[]" not in path or "default" not in node, path
+
+
+def test_rules_speak_of_fields_that_are_there_by_the_names_that_cel_gives_them() -> None:
+    """The API server compiles rules against the schema and refuses a CRD whose rules know a field too many."""
+    for path, node in nodes(SCHEMA):
+        for rule in node.get("x-kubernetes-validations", ()):
+            for names in re.findall(r"\bself((?:\.\w+\b(?!\())+)", rule["rule"]):
+                inner = node
+                for name in names.removeprefix(".").split("."):
+                    fields = {structural.escaped(field): field for field in inner.get("properties", {})}
+                    assert name in fields, f"{path}: {rule['rule']}"
+                    inner = inner["properties"][fields[name]]
 
 
 def test_patterns_are_of_the_kind_that_go_knows() -> None:

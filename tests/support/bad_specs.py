@@ -102,6 +102,57 @@ def _runtime(id_: str, runtime: Json, field: str, refused: Refused = Refused.SCH
     return _spec(id_, {"runtime": runtime}, f"runtime.{field}", refused)
 
 
+def _rollout(id_: str, rollout: Json, field: str, refused: Refused = Refused.SCHEMA) -> BadSpec:
+    return _spec(id_, {"rollout": rollout}, f"rollout.{field}", refused)
+
+
+def _with(good: Json, patch: Json) -> Json:
+    """Return `good` with the fields of `patch` as they are there, or away where it says ABSENT."""
+    return {key: value for key, value in (good | patch).items() if value is not ABSENT}
+
+
+def _step(id_: str, step: Json, field: str, refused: Refused = Refused.SCHEMA) -> BadSpec:
+    """Return a canary rollout whose second step is `step`; `field` is one of the step's, or "" for the step."""
+    where = f"steps[1].{field}".removesuffix(".")
+    return _rollout(id_, CANARY | {"steps": [*CANARY["steps"][:1], step]}, where, refused)
+
+
+def _analysis(id_: str, analysis: Json, field: str, refused: Refused = Refused.SCHEMA) -> BadSpec:
+    where = f"analysis.{field}".removesuffix(".")
+    return _rollout(id_, CANARY | {"analysis": CANARY["analysis"] | analysis}, where, refused)
+
+
+def _query(id_: str, query: Json, field: str, refused: Refused = Refused.SCHEMA) -> BadSpec:
+    good: Json = {"name": "drift", "query": "max(drift)", "max": 0.2}
+    where = f"prometheus[0].{field}".removesuffix(".")
+    return _analysis(id_, {"prometheus": [_with(good, query)]}, where, refused)
+
+
+def _validation(id_: str, validation: Json, field: str, refused: Refused = Refused.SCHEMA) -> BadSpec:
+    """Return a blue/green rollout whose validation has the fault."""
+    changed = BLUE_GREEN | {"validation": _with(BLUE_GREEN["validation"], validation)}
+    return _rollout(id_, changed, f"validation.{field}", refused)
+
+
+def _autoscaling(id_: str, autoscaling: Json, field: str, refused: Refused = Refused.SCHEMA) -> BadSpec:
+    return _spec(id_, {"autoscaling": _with(AUTOSCALING, autoscaling)}, f"autoscaling.{field}", refused)
+
+
+# Good ones with something to break.
+CANARY: Final[Json] = {
+    "strategy": "Canary",
+    "steps": [{"weight": 20, "for": "5m"}, {"weight": 50, "for": "10m"}, {"pause": True}],
+    "analysis": {"interval": "30s", "maxErrorRate": "1%", "maxLatencyP99Increase": "50%"},
+    "onFailure": "Pause",
+}
+BLUE_GREEN: Final[Json] = {
+    "strategy": "BlueGreen",
+    "validation": {"uri": "file:///models/golden.npz", "metric": "accuracy", "min": 0.95, "timeout": "2m"},
+    "autoPromote": False,
+}
+NO_ROOM: Final[Json] = {"strategy": "RollingUpdate", "surge": 0}
+AUTOSCALING: Final[Json] = {"minReplicas": 2, "maxReplicas": 4, "target": {"cpu": 70}}
+
 _TENSOR: Final = {"name": "image", "datatype": "FP32", "shape": [-1, 64]}
 
 BAD_SPECS: Final = (
@@ -116,7 +167,7 @@ BAD_SPECS: Final = (
     _spec("model-null", {"model": None}, "model"),
     _spec("model-is-text", {"model": "file:///models/digits.pt"}, "model"),
     _spec("unknown-field", {"model": {"urii": "x"}}, "model", Refused.STRICT),
-    BadSpec("unknown-field-of-spec", {"spec": {"autoscaling": {"maxReplicas": 3}}}, "spec", Refused.STRICT),
+    BadSpec("unknown-field-of-spec", {"spec": {"scaling": {"maxReplicas": 3}}}, "spec", Refused.STRICT),
     # where it is
     _model("no-uri", {"uri": ABSENT}, "uri"),
     _model("uri-empty", {"uri": ""}, "uri"),
@@ -211,4 +262,85 @@ BAD_SPECS: Final = (
     ),
     _spec("delay-is-number", {"rollout": {"scaleDownDelay": 30}}, "rollout.scaleDownDelay"),
     _spec("history-negative", {"rollout": {"revisionHistoryLimit": -1}}, "rollout.revisionHistoryLimit"),
+    _spec("paused-is-text", {"paused": "yes"}, "paused"),
+    # rollouts as a whole
+    _rollout("canary-without-steps", {"strategy": "Canary"}, "steps", Refused.CEL),
+    _rollout("steps-without-canary", {"steps": [{"weight": 20}]}, "steps", Refused.CEL),
+    _rollout("steps-not-a-list", {"strategy": "Canary", "steps": {"weight": 20}}, "steps"),
+    _rollout("steps-too-many", {"strategy": "Canary", "steps": [{"weight": 20}] * 33}, "steps"),
+    _rollout("analysis-without-canary", {"analysis": {"maxErrorRate": "1%"}}, "analysis", Refused.CEL),
+    _rollout("auto-promote-of-canary", CANARY | {"autoPromote": False}, "autoPromote", Refused.CEL),
+    _rollout("surge-of-blue-green", BLUE_GREEN | {"surge": 1}, "surge", Refused.CEL),
+    _rollout("surge-is-percentage", {"surge": "25%"}, "surge"),
+    _rollout("surge-negative", {"surge": -1}, "surge"),
+    _rollout("failure-unknown", {"onFailure": "Retry"}, "onFailure"),
+    BadSpec("rollout-misspelt", {"spec": {"rollout": {"stratgy": "Canary"}}}, "spec.rollout", Refused.STRICT),
+    # steps
+    _step("step-empty", {}, "", Refused.CEL),
+    _step("step-says-nothing", {"pause": False}, "", Refused.CEL),
+    _step("step-pauses-for-a-time", {"pause": True, "for": "5m"}, "for", Refused.CEL),
+    _step("step-too-long", {"weight": 50, "for": "25h"}, "for", Refused.CEL),
+    _step("step-for-a-number", {"weight": 50, "for": 300}, "for"),
+    _step("step-for-a-day", {"weight": 50, "for": "1d"}, "for"),
+    _step("weight-above-all", {"weight": 101}, "weight"),
+    _step("weight-negative", {"weight": -1}, "weight"),
+    _step("weight-is-percentage", {"weight": "50%"}, "weight"),
+    _step("weight-fraction", {"weight": 12.5}, "weight"),
+    _step("step-misspelt", {"weight": 50, "wait": "5m"}, "", Refused.STRICT),
+    # analysis
+    _analysis("error-rate-without-sign", {"maxErrorRate": "0.01"}, "maxErrorRate"),
+    _analysis("error-rate-is-number", {"maxErrorRate": 0.01}, "maxErrorRate"),
+    _analysis("error-rate-above-all", {"maxErrorRate": "101%"}, "maxErrorRate", Refused.CEL),
+    _analysis("latency-zero", {"maxLatencyP99": "0s"}, "maxLatencyP99", Refused.CEL),
+    _analysis("increase-negative", {"maxLatencyP99Increase": "-5%"}, "maxLatencyP99Increase"),
+    _analysis("interval-too-short", {"interval": "100ms"}, "interval", Refused.CEL),
+    _analysis("requests-zero", {"minRequests": 0}, "minRequests"),
+    _analysis("failures-zero", {"failureLimit": 0}, "failureLimit"),
+    _analysis("inconclusive-unknown", {"onInconclusive": "Wait"}, "onInconclusive"),
+    _analysis("analysis-misspelt", {"maxErrorrate": "1%"}, "", Refused.STRICT),
+    _rollout(
+        "analysis-of-nothing",
+        CANARY | {"analysis": {"interval": "30s", "minRequests": 10}},
+        "analysis",
+        Refused.CEL,
+    ),
+    _query("query-without-bound", {"max": ABSENT}, "", Refused.CEL),
+    _query("query-bounds-crossed", {"min": 0.3}, "min", Refused.CEL),
+    _query("query-empty", {"query": ""}, "query"),
+    _query("query-bad-name", {"name": "Drift rate"}, "name"),
+    _query("query-bound-is-text", {"max": "0.2"}, "max"),
+    _analysis(
+        "queries-twice-the-same", {"prometheus": [{"name": "a", "query": "b", "max": 1}] * 2}, "prometheus"
+    ),
+    # validation
+    _validation("golden-nowhere", {"uri": "golden.npz"}, "uri"),
+    _validation("golden-on-a-relative-path", {"uri": "file://golden.npz"}, "uri", Refused.CEL),
+    _validation("golden-with-password", {"uri": "https://me:x@host/golden.npz"}, "uri", Refused.CEL),
+    _validation("golden-bad-digest", {"digest": "sha256:0"}, "digest"),
+    _validation("metric-unknown", {"metric": "f1"}, "metric"),
+    _validation("against-unknown", {"against": "Previous"}, "against"),
+    _validation("accuracy-in-percent", {"min": 95}, "min", Refused.CEL),
+    _validation("accuracy-negative", {"min": -0.1}, "min", Refused.CEL),
+    _validation("accuracy-above-all", {"max": 1.5}, "max", Refused.CEL),
+    _validation("accuracy-bounds-crossed", {"max": 0.9}, "min", Refused.CEL),
+    _validation("accuracy-as-text", {"min": "0.95"}, "min"),
+    _validation("accuracy-without-min", {"min": ABSENT, "max": 0.5}, "min", Refused.CEL),
+    _validation("error-without-max", {"metric": "meanSquaredError"}, "max", Refused.CEL),
+    _validation("error-negative", {"metric": "maxDifference", "min": ABSENT, "max": -1}, "max", Refused.CEL),
+    _validation("metric-missing", {"metric": ABSENT}, "metric"),
+    _validation("timeout-too-long", {"timeout": "25h"}, "timeout", Refused.CEL),
+    # autoscaling
+    _autoscaling("scaling-without-most", {"maxReplicas": ABSENT}, "maxReplicas"),
+    _autoscaling("scaling-to-zero", {"minReplicas": 0}, "minReplicas"),
+    _autoscaling("scaling-bounds-crossed", {"minReplicas": 5}, "maxReplicas", Refused.CEL),
+    _autoscaling("scaling-by-nothing", {"target": {}}, "target", Refused.CEL),
+    _autoscaling("scaling-by-both", {"target": {"cpu": 70, "concurrency": 8}}, "target", Refused.CEL),
+    _autoscaling("cpu-is-percentage", {"target": {"cpu": "70%"}}, "target.cpu"),
+    _autoscaling("target-misspelt", {"target": {"cpu": 70, "memory": 70}}, "target", Refused.STRICT),
+    BadSpec(
+        "scaling-by-cpu-not-asked-for",
+        {"spec": {"autoscaling": AUTOSCALING, "runtime": {"resources": {"requests": {"cpu": ABSENT}}}}},
+        "spec.autoscaling",
+        Refused.CEL,
+    ),
 )

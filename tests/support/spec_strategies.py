@@ -138,18 +138,78 @@ RUNTIMES = st.fixed_dictionaries(
         "terminationGracePeriodSeconds": st.sampled_from([10, 30, 600]),
     },
 )
+PERCENTAGES = st.sampled_from(
+    ["0%", "1%", "0.5%", "99.9%", "100%", "100.0%", "0100%", "100.1%", "150%", "1000%"]
+)
+NUMBERS = st.sampled_from([-1, -0.5, 0, 0.0, 0.001, 0.5, 0.95, 1, 1.0, 1.5, 2, 1e300])
+
+STEPS = st.fixed_dictionaries(
+    {},
+    optional={"weight": st.integers(0, 100), "for": DURATIONS, "pause": st.booleans()},
+)
+_QUERY = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from(["drift", "cost", "a-1"]),
+        "query": st.just("avg(drift{revision='$(revision)'})"),
+    },
+    optional={"min": NUMBERS, "max": NUMBERS},
+)
+ANALYSES = st.fixed_dictionaries(
+    {},
+    optional={
+        "interval": DURATIONS,
+        "minRequests": st.sampled_from([1, 50]),
+        "maxErrorRate": PERCENTAGES,
+        "maxLatencyP99": DURATIONS,
+        "maxLatencyP99Increase": PERCENTAGES,
+        "prometheus": st.lists(_QUERY, max_size=3, unique_by=lambda item: str(item["name"])),
+        "failureLimit": st.sampled_from([1, 3]),
+        "onInconclusive": st.sampled_from(["Pause", "Rollback", "Promote"]),
+    },
+)
+VALIDATIONS = st.fixed_dictionaries(
+    {"uri": URIS, "metric": st.sampled_from(["accuracy", "meanSquaredError", "maxDifference"])},
+    optional={
+        "digest": st.just(f"sha256:{'0' * 64}"),
+        "against": st.sampled_from(["Expected", "Stable"]),
+        "min": NUMBERS,
+        "max": NUMBERS,
+        "timeout": DURATIONS,
+    },
+)
 ROLLOUTS = st.fixed_dictionaries(
     {},
     optional={
-        "strategy": st.just("RollingUpdate"),
+        "strategy": st.sampled_from(["RollingUpdate", "Canary", "BlueGreen"]),
+        "steps": st.lists(STEPS, max_size=3),
+        "analysis": ANALYSES,
+        "validation": VALIDATIONS,
+        "autoPromote": st.booleans(),
+        "surge": st.sampled_from([0, 1, 1000]),
+        "onFailure": st.sampled_from(["Rollback", "Pause"]),
         "progressDeadline": DURATIONS,
         "scaleDownDelay": DURATIONS,
         "revisionHistoryLimit": st.sampled_from([0, 5, 100]),
     },
 )
+AUTOSCALING = st.fixed_dictionaries(
+    {
+        "maxReplicas": st.integers(1, 4),
+        "target": st.fixed_dictionaries(
+            {}, optional={"cpu": st.sampled_from([1, 70]), "concurrency": st.just(8)}
+        ),
+    },
+    optional={"minReplicas": st.integers(1, 4)},
+)
 SPECS = st.fixed_dictionaries(
     {"model": MODELS},
-    optional={"runtime": RUNTIMES, "replicas": st.integers(0, 1000), "rollout": ROLLOUTS},
+    optional={
+        "runtime": RUNTIMES,
+        "replicas": st.integers(0, 1000),
+        "autoscaling": AUTOSCALING,
+        "rollout": ROLLOUTS,
+        "paused": st.booleans(),
+    },
 )
 
 

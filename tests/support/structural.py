@@ -7,6 +7,7 @@ hold the same things to a real API server.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -15,6 +16,13 @@ import cel
 import jsonschema  # type: ignore[import-untyped] # has no types
 
 Json = dict[str, Any]
+
+# What CEL takes for something else than a name, and how the API server calls fields of these names
+# (Kubernetes documentation, "Validation rules").
+CEL_WORDS = re.compile(
+    "true|false|null|in|as|break|const|continue|else|for|function|if|import|let|loop|package|namespace|return"
+)
+CEL_ESCAPES = {"__": "__underscores__", ".": "__dot__", "-": "__dash__", "/": "__slash__"}
 
 
 def defaulted(schema: Json, value: Any) -> Any:
@@ -54,7 +62,7 @@ def refusals(schema: Json, value: Any) -> list[str]:
 def broken_rules(schema: Json, value: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """Yield the path of the object and the message of each CEL rule that `value` breaks."""
     for rule in schema.get("x-kubernetes-validations", ()):
-        if not rule_holds(rule["rule"], value):
+        if not rule_holds(rule["rule"], in_cel(schema, value)):
             yield path, rule["message"]
     if isinstance(value, dict):
         for name, item in value.items():
@@ -64,8 +72,30 @@ def broken_rules(schema: Json, value: Any, path: str = "") -> Iterator[tuple[str
             yield from broken_rules(schema.get("items", {}), item, f"{path}[{index}]")
 
 
+def escaped(name: str) -> str:
+    """Return the name by which CEL knows a field."""
+    if CEL_WORDS.fullmatch(name):
+        return f"__{name}__"
+    return re.sub("__|[./-]", lambda found: CEL_ESCAPES[found[0]], name)
+
+
+def in_cel(schema: Json, value: Any) -> Any:
+    """Return `value` as CEL sees it: fields by their escaped names, numbers as the schema's types say.
+
+    What the schema does not know is not there for CEL. Keys of maps are no fields: they stay as they are.
+    """
+    if isinstance(value, dict):
+        known = schema.get("properties", {})
+        fields = {escaped(name): in_cel(known[name], item) for name, item in value.items() if name in known}
+        inside = schema.get("additionalProperties")
+        return {name: in_cel(inside, item) for name, item in value.items()} if inside else fields
+    if isinstance(value, list):
+        return [in_cel(schema.get("items", {}), item) for item in value]
+    return float(value) if schema.get("type") == "number" else value
+
+
 def rule_holds(rule: str, value: Any) -> bool:
-    """Evaluate one CEL rule; one that cannot be evaluated refuses, as on the server."""
+    """Evaluate one CEL rule on a value as CEL sees it; one that cannot be evaluated refuses, as on the server."""
     try:
         return bool(_compiled(rule).execute({"self": value}))
     except (RuntimeError, TypeError, ValueError):

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import Field
 
 from pilothouse.api.durations import MAX_DURATION, Duration, seconds
 from pilothouse.api.names import NAME_PATTERN
-from pilothouse.api.rules import Rule, SpecModel
+from pilothouse.api.rules import Rule, SpecModel, in_cel, matches
 from pilothouse.api.uris import URI_PATTERN, URI_RULES
 
 DIGEST_PATTERN: Final = "^sha256:[0-9a-f]{64}$"
 PERCENTAGE_PATTERN: Final = r"^[0-9]{1,6}([.][0-9]{1,6})?%$"
 
 Percentage = Annotated[str, Field(pattern=PERCENTAGE_PATTERN, max_length=16)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+_AT_MOST_ALL = "^(0*[0-9]{1,2}([.][0-9]+)?|0*100([.]0+)?)%$"
 
 
 def fraction(text: str) -> float:
@@ -68,13 +71,28 @@ def _between(field: str, attribute: str, least: str, most: str = MAX_DURATION) -
         value = getattr(self, attribute)
         return value is None or seconds(least) <= seconds(value) <= seconds(most)
 
+    name = f"self.{in_cel(field)}"
     return Rule(
         field,
         f"must be between {least} and {most}",
         holds,
-        f"!has(self.{field}) || duration(self.{field}) >= duration('{least}') && "
-        f"duration(self.{field}) <= duration('{most}')",
+        f"!has({name}) || duration({name}) >= duration('{least}') && duration({name}) <= duration('{most}')",
     )
+
+
+def _orderly(self: Any) -> bool:
+    return self.min is None or self.max is None or self.min <= self.max
+
+
+_ORDERLY: Final = Rule(
+    "min",
+    "must not be above max: no value is good then",
+    _orderly,
+    "!has(self.min) || !has(self.max) || self.min <= self.max",
+)
+
+
+_HAS_FOR: Final = f"has(self.{in_cel('for')})"
 
 
 class Step(SpecModel):
@@ -99,13 +117,13 @@ class Step(SpecModel):
             "",
             "must say something: a weight, how long (for), or pause: true",
             lambda self: self.weight is not None or self.for_ is not None or self.pause,
-            "has(self.weight) || has(self.for) || has(self.pause) && self.pause",
+            f"has(self.weight) || {_HAS_FOR} || has(self.pause) && self.pause",
         ),
         Rule(
             "for",
             "cannot stand beside pause: true, which lasts until somebody promotes it",
             lambda self: not (self.pause and self.for_ is not None),
-            "!has(self.for) || !has(self.pause) || !self.pause",
+            f"!{_HAS_FOR} || !has(self.pause) || !self.pause",
         ),
     )
 
@@ -120,8 +138,8 @@ class Query(SpecModel):
         description="PromQL with one number as its answer. $(namespace), $(model), $(revision), $(stable) and "
         "$(window), such as 60s, are filled in.",
     )
-    min: float | None = Field(default=None, description="The least that is good.")
-    max: float | None = Field(default=None, description="The most that is good.")
+    min: Number | None = Field(default=None, description="The least that is good.")
+    max: Number | None = Field(default=None, description="The most that is good.")
 
     rules = (
         Rule(
@@ -130,6 +148,7 @@ class Query(SpecModel):
             lambda self: self.min is not None or self.max is not None,
             "has(self.min) || has(self.max)",
         ),
+        _ORDERLY,
     )
 
 
@@ -171,6 +190,13 @@ class Analysis(SpecModel):
     rules = (
         _between("interval", "interval", "1s", "1h"),
         Rule(
+            "maxErrorRate",
+            "must be at most 100%: there are no more requests than all",
+            lambda self: self.max_error_rate is None or matches(_AT_MOST_ALL, self.max_error_rate),
+            f"!has(self.maxErrorRate) || self.maxErrorRate.matches('{_AT_MOST_ALL}')",
+        ),
+        _between("maxLatencyP99", "max_latency_p99", "1ms"),
+        Rule(
             "",
             "judges by nothing; set maxErrorRate, maxLatencyP99, maxLatencyP99Increase or prometheus",
             lambda self: (
@@ -190,6 +216,22 @@ class Analysis(SpecModel):
             # The API server sees to it, on every version: the list is a map by name.
             None,
         ),
+    )
+
+
+def _possible(bound: str) -> Rule:
+    """Return the rule that a bound must be a value that the metric can have."""
+
+    def holds(self: Any) -> bool:
+        value = getattr(self, bound)
+        return value is None or (value >= 0 and (self.metric is not Metric.ACCURACY or value <= 1))
+
+    name = f"self.{bound}"
+    return Rule(
+        bound,
+        "is no value that the metric can have: accuracy is a share, from 0 to 1, and no error is below 0",
+        holds,
+        f"!has({name}) || {name} >= 0.0 && (self.metric != 'accuracy' || {name} <= 1.0)",
     )
 
 
@@ -216,8 +258,8 @@ class Validation(SpecModel):
         default=Against.EXPECTED,
         description="What answers are compared with: the data set's outputs, or what the stable revision answers.",
     )
-    min: float | None = Field(default=None, description="The least that passes.")
-    max: float | None = Field(default=None, description="The most that passes.")
+    min: Number | None = Field(default=None, description="The least that passes.")
+    max: Number | None = Field(default=None, description="The most that passes.")
     timeout: Duration = Field(
         default="5m", description="How long the validation may take; after that it has not passed."
     )
@@ -226,11 +268,19 @@ class Validation(SpecModel):
         *URI_RULES,
         _between("timeout", "timeout", "1s"),
         Rule(
-            "",
-            "must have a bound: min (for accuracy), or max (for meanSquaredError and maxDifference)",
-            lambda self: self.min is not None or self.max is not None,
-            "has(self.min) || has(self.max)",
+            "min",
+            "is needed by metric accuracy, of which more is better, as in min: 0.95",
+            lambda self: self.metric is not Metric.ACCURACY or self.min is not None,
+            "self.metric != 'accuracy' || has(self.min)",
         ),
+        Rule(
+            "max",
+            "is needed by metrics meanSquaredError and maxDifference, of which less is better, as in max: 0.001",
+            lambda self: self.metric is Metric.ACCURACY or self.max is not None,
+            "self.metric == 'accuracy' || has(self.max)",
+        ),
+        *(_possible(bound) for bound in ("min", "max")),
+        _ORDERLY,
     )
 
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
+
+# Words that CEL keeps for itself (Kubernetes documentation, "Validation rules", on escaping).
+_CEL_WORD: Final = re.compile(
+    "true|false|null|in|as|break|const|continue|else|for|function|if|import|let|loop|package|namespace|return"
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,11 @@ class Rule:
     def text(self) -> str:
         """The message with the field's name before it."""
         return f"{self.field} {self.message}".lstrip()
+
+
+def in_cel(field: str) -> str:
+    """Return how a rule in CEL must spell a field: the API server gives a word of CEL's own another name."""
+    return f"__{field}__" if _CEL_WORD.fullmatch(field) else field
 
 
 def matches(pattern: str, text: str) -> bool:

@@ -62,8 +62,7 @@ def _node(source: Schema, definitions: Schema) -> Schema:
         elif key == "properties":
             node[key] = {name: _node(child, definitions) for name, child in value.items()}
         elif key == "items" or (key == "additionalProperties" and isinstance(value, dict)):
-            node[key] = _node(value, definitions)
-            node[key].pop("default", None)  # an item is there or not: nothing fills one in
+            node[key] = _without_defaults(_node(value, definitions))
         elif key == "anyOf" and source.get("x-kubernetes-int-or-string"):
             node[key] = value
         elif key not in _DROPPED | {"$defs", "default", "additionalProperties"}:
@@ -74,6 +73,18 @@ def _node(source: Schema, definitions: Schema) -> Schema:
     if node.get("type") == "integer":
         node["format"] = "int32" if 0 < node.get("maximum", 0) <= _INT32_MAX else "int64"
     return node
+
+
+def _without_defaults(item: Schema) -> Schema:
+    """Return the schema of an item of a list or map with no default at any depth.
+
+    The item itself is there or not. And a tool that compares lists as a whole, as Argo CD does, would take what the
+    server fills in for somebody's change, for ever: the operator alone fills in what an item leaves out.
+    """
+    bare = {key: value for key, value in item.items() if key != "default"}
+    if "properties" in bare:
+        bare["properties"] = {name: _without_defaults(child) for name, child in bare["properties"].items()}
+    return bare
 
 
 def _resolved(source: Schema, definitions: Schema) -> Schema:

@@ -38,8 +38,8 @@ def said(spec: Any, name: str = "digits") -> str:
         ),
         ({"model": _URI | {"urii": "x"}}, 'spec.model has no field "urii"; did you mean "uri"?'),
         (
-            {"model": _URI, "autoscaling": {}},
-            'spec has no field "autoscaling"; known are: model, replicas, rollout, runtime',
+            {"model": _URI, "traffic": {}},
+            'spec has no field "traffic"; known are: autoscaling, model, paused, replicas, rollout, runtime',
         ),
         (
             {"model": _URI, "runtime": {"resources": {"limit": {}}}},
