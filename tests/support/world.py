@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,10 +16,17 @@ from pilothouse.control.reconciler import Reconciler, Result
 from pilothouse.plan.seen import Json, Key
 from pilothouse.plan.template import Defaults
 from tests.support.memory_cluster import MemoryCluster, Ref
-from tests.support.played_nodes import Fate, PlayedNodes
+from tests.support.memory_sampler import MemorySampler
+from tests.support.played_nodes import PlayedNodes
+from tests.support.played_pods import Fate, is_ready
+from tests.support.played_traffic import PlayedTraffic, Temper
 
 _START = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 _MOST_PASSES = 400
+# So many passes in a row without any time between them are a loop that turns for nothing.
+_MOST_AT_ONCE = 40
+# The operator looks at everything this often even if nothing happens.
+_RESYNC = 300.0
 
 
 class SilentTelemetry:
@@ -36,17 +45,19 @@ def model(version: str, **more: Any) -> Json:
 
 
 class World:
-    """A cluster with one ModelDeployment `vision/digits`.
+    """A cluster with one ModelDeployment `vision/digits`, whose users send `rate` requests a second.
 
-    Time passes only in `settle` and `wait`; the nodes are played between the operator's passes.
+    Time passes only in `sleep` and in what is built on it (`settle`, `wait`, `until`, `moves`); the nodes are played
+    between the operator's passes, and requests come while time passes.
     """
 
     key = Key("vision", "digits")
 
-    def __init__(self, runtime_image: str = "runtime:1") -> None:
+    def __init__(self, runtime_image: str = "runtime:1", *, rate: float = 20.0) -> None:
         self.time = _START
         self.cluster = MemoryCluster(now=lambda: self.time)
         self.nodes = PlayedNodes(self.cluster)
+        self.users = PlayedTraffic(rate)
         self.statuses: list[Json] = []
         self.start_operator(runtime_image)
 
@@ -60,6 +71,7 @@ class World:
             telemetry=SilentTelemetry(),
             defaults=Defaults(runtime_image),
             clock=lambda: self.time,
+            sampler=MemorySampler(self.users, lambda: self.time),
         )
 
     # What the user does and reads.
@@ -79,6 +91,29 @@ class World:
                 }
             )
         return self.revision(spec)
+
+    def patch(self, **spec: Any) -> str:
+        """Change some fields of the spec and leave the others; return the name of the revision that it asks for."""
+        return self.apply(**{**self.body["spec"], **spec})
+
+    def scale(self, replicas: int) -> None:
+        """Do what `kubectl scale` and a HorizontalPodAutoscaler do."""
+        self.patch(replicas=replicas)
+
+    def command(self, command: str, revision: str, token: str = "") -> None:
+        """Do what `kubectl annotate --overwrite` does to give a command."""
+        value = f"{revision}:{token}" if token else revision
+        key = names.command_annotation(command)
+        ref = Ref(names.KIND, *self.key)
+        self.cluster.edit(
+            ref, lambda body: body["metadata"].setdefault("annotations", {}).update({key: value})
+        )
+
+    def take_back(self, command: str) -> None:
+        """Remove the annotation by which a command was given."""
+        key = names.command_annotation(command)
+        ref = Ref(names.KIND, *self.key)
+        self.cluster.edit(ref, lambda body: body["metadata"].get("annotations", {}).pop(key, None))
 
     def revision(self, spec: Json) -> str:
         """Return the name of the revision that a spec asks for; "" where the spec is invalid."""
@@ -109,34 +144,88 @@ class World:
         """Return what the status says of a revision."""
         return next((dict(e) for e in self.status["revisions"] if e["name"] == revision), {})
 
+    @property
+    def rollout(self) -> Json:
+        """What the status says of the rollout; empty where it says nothing."""
+        return dict(self.status.get("rollout", {}))
+
+    @property
+    def phase(self) -> str:
+        return str(self.rollout.get("phase", ""))
+
+    def told(self, command: str) -> Json:
+        """Return what the status says of a command; empty where it says nothing."""
+        found = (dict(c) for c in self.status.get("commands", ()) if c["command"] == command)
+        return next(found, {})
+
     # What is in the cluster.
 
     def child(self, kind: str, name: str) -> Json | None:
         return self.cluster.get(Ref(kind, self.key.namespace, name))
 
+    def children(self, kind: str) -> set[str]:
+        """Return the names of all objects of one kind."""
+        return {ref.name for ref in self.cluster.objects if ref.kind == kind}
+
     @property
     def traffic(self) -> str:
-        """The revision that the model's Service points at; "" where there is no Service."""
+        """The one revision whose pods the model's Service selects; "mixed" for several, "" without a Service."""
         service = self.child("Service", self.key.name)
-        return str(service["spec"]["selector"][names.LABEL_REVISION]) if service else ""
+        if service is None:
+            return ""
+        return str(service["spec"]["selector"].get(names.LABEL_REVISION, "mixed"))
 
-    def ready_pods(self, revision: str) -> int:
-        """Return how many pods of a revision are ready and not being deleted."""
-        return sum(
-            any(
-                c["type"] == "Ready" and c["status"] == "True"
-                for c in pod.get("status", {}).get("conditions", ())
-            )
-            for pod in self.nodes.pods(revision)
-        )
+    def selected(self, service: str) -> list[Json]:
+        """Return the ready pods that a Service sends requests to, as the endpoints controller finds them."""
+        live = self.cluster.objects.get(Ref("Service", self.key.namespace, service))
+        if live is None:
+            return []
+        selector = live["spec"]["selector"].items()
+        return [
+            pod
+            for ref, pod in self.cluster.objects.items()
+            if ref.kind == "Pod"
+            and selector <= pod["metadata"].get("labels", {}).items()
+            and is_ready(pod)
+            and "deletionTimestamp" not in pod["metadata"]
+        ]
+
+    @property
+    def mix(self) -> Counter[str]:
+        """How many ready pods of each revision the model's own Service sends requests to."""
+        return Counter(p["metadata"]["labels"][names.LABEL_REVISION] for p in self.selected(self.key.name))
+
+    def behind(self, revision: str) -> int:
+        """Return how many ready pods of one revision get requests of the model's users."""
+        return self.mix[revision]
 
     @property
     def behind_traffic(self) -> int:
         """How many ready pods the model's Service sends requests to."""
-        return self.ready_pods(self.traffic)
+        return self.mix.total()
+
+    def ready_pods(self, revision: str) -> int:
+        """Return how many pods of a revision are ready and not being deleted."""
+        return sum(map(is_ready, self.nodes.pods(revision)))
+
+    def pods_asked(self, revision: str) -> int:
+        """Return how many pods the revision's Deployment asks for; 0 where there is none."""
+        deployment = self.child("Deployment", revision)
+        return int(deployment["spec"]["replicas"]) if deployment else 0
+
+    # What becomes of it.
 
     def fate(self, revision: str, fate: Fate) -> None:
+        """Say what becomes of the pods of a revision."""
         self.nodes.fates[revision] = fate
+
+    def job_fate(self, revision: str, fate: Fate) -> None:
+        """Say what becomes of the Job that validates a revision."""
+        self.nodes.jobs.fates[revision] = fate
+
+    def temper(self, revision: str, temper: Temper) -> None:
+        """Say how a revision answers its requests."""
+        self.users.tempers[revision] = temper
 
     # Time.
 
@@ -162,20 +251,60 @@ class World:
                 return
             if before == after and result.outcome in ("invalid", "blocked"):
                 return
-            pause = 1.0 if result.again is None else result.again
+            pause = _pause(result, moved)
             if self.time + timedelta(seconds=pause) > end:
                 return
-            self.time += timedelta(seconds=pause)
+            self.sleep(pause)
         raise AssertionError(f"not at rest after {_MOST_PASSES} passes: {self.status}")
 
     def sleep(self, seconds: float) -> None:
-        """Let time go by while nobody does anything."""
-        self.time += timedelta(seconds=seconds)
+        """Let time go by while nobody does anything but send requests."""
+        if seconds > 0:
+            end = self.time + timedelta(seconds=seconds)
+            self.users.flow(self.time, end, self.selected(self.key.name))
+            self.time = end
 
     async def wait(self, seconds: float) -> None:
         """Let so many seconds go by, with everybody at work."""
         end = self.time + timedelta(seconds=seconds)
         await self.settle(limit=seconds)
-        self.time = max(self.time, end)
+        self.sleep((end - self.time).total_seconds())
         await self.one_pass()
         await self.one_pass()
+
+    async def moves(self, seconds: float) -> AsyncIterator[None]:
+        """Let so many seconds go by, with everybody at work; yield after each single thing that anybody did.
+
+        Raises:
+            AssertionError: the operator turns round and round without any time between.
+        """
+        end = self.time + timedelta(seconds=seconds)
+        at_once = 0
+        while self.time < end:
+            result = await self.one_pass()
+            yield
+            moved = self.nodes.step()
+            yield
+            pause = min(_pause(result, moved), (end - self.time).total_seconds())
+            at_once = 0 if pause > 0 else at_once + 1
+            assert at_once < _MOST_AT_ONCE, f"a loop that turns for nothing: {self.status}"
+            self.sleep(pause)
+
+    async def until(self, holds: Callable[[], bool], limit: float = 3600.0) -> None:
+        """Let everybody work until something holds.
+
+        Raises:
+            AssertionError: it does not within `limit` seconds.
+        """
+        async for _ in self.moves(limit):
+            if holds():
+                return
+        raise AssertionError(f"waited {limit:g} s in vain; mix: {dict(self.mix)}, status: {self.status}")
+
+
+def _pause(result: Result, moved: bool) -> float:
+    """Return after how many seconds the operator looks again: what the nodes do wakes it as well."""
+    if result.failed:
+        return 1.0
+    due = _RESYNC if result.again is None else result.again
+    return min(due, 1.0) if moved else due
