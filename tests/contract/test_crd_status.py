@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -55,16 +56,28 @@ async def test_the_schema_knows_every_status_that_the_operator_writes() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Ready", "Status", "Version", "Target", "Replicas", "Message", "URI", "Age"]
+    ("name", "kind"),
+    [
+        ("Ready", "string"),
+        ("Status", "string"),
+        ("Version", "string"),
+        ("Target", "string"),
+        ("Weight", "integer"),
+        ("Replicas", "string"),
+        ("Age", "date"),
+        ("URI", "string"),
+        ("Message", "string"),
+    ],
 )
-def test_the_columns_of_kubectl(name: str) -> None:
+def test_the_columns_of_kubectl(name: str, kind: str) -> None:
     columns = crd.crd()["spec"]["versions"][0]["additionalPrinterColumns"]
     column = next(column for column in columns if column["name"] == name)
     assert column.get("priority", 0) == (1 if name in ("Message", "URI") else 0)
-    assert column["type"] == ("date" if name == "Age" else "string")
-    field = column["jsonPath"].split(".")[2]
+    assert column["type"] == kind
     if column["jsonPath"].startswith(".status."):
-        assert field.split("[")[0] in SCHEMA["properties"]
+        schema = SCHEMA
+        for field in re.sub(r"\[.*\]", "", column["jsonPath"]).split(".")[2:]:
+            schema = schema.get("items", schema)["properties"][field]
 
 
 def test_the_columns_come_in_the_order_in_which_people_ask() -> None:
@@ -74,6 +87,7 @@ def test_the_columns_come_in_the_order_in_which_people_ask() -> None:
         "STATUS",
         "VERSION",
         "TARGET",
+        "WEIGHT",
         "REPLICAS",
         "AGE",
         "URI",

@@ -79,7 +79,7 @@ async def test_scale_and_columns(client: Client, kubectl: Kubectl) -> None:
     kubectl("scale", "mdep/digits", "--replicas=3")
     assert kubectl("get", "mdep", "digits", "--output=jsonpath={.spec.replicas}") == "3"
     header, row = kubectl("get", "modeldeployments", "digits").splitlines()
-    assert header.split() == ["NAME", "READY", "STATUS", "VERSION", "TARGET", "REPLICAS", "AGE"]
+    assert header.split() == ["NAME", "READY", "STATUS", "VERSION", "TARGET", "WEIGHT", "REPLICAS", "AGE"]
     assert row.split()[:4] == ["digits", "Unknown", "Pending", "1"]  # no operator yet; TARGET is the spec's
     wide = kubectl("get", "mdep", "digits", "--output=wide").splitlines()[0]
     assert wide.split()[-2:] == ["URI", "MESSAGE"]
@@ -91,6 +91,10 @@ async def test_kubectl_explains_every_field(kubectl: Kubectl) -> None:
     model = " ".join(kubectl("explain", "mdep.spec.model").split())
     assert "Where the model file is" in model
     assert "uri <string> -required-" in model
+    step = " ".join(kubectl("explain", "mdep.spec.rollout.steps").split())
+    assert "for <string>" in step
+    assert "pause <boolean>" in step
+    assert "min <number>" in " ".join(kubectl("explain", "mdep.spec.rollout.validation").split())
     assert "Available: enough pods serve" in " ".join(kubectl("explain", "mdep.status.conditions").split())
 
 

@@ -79,10 +79,116 @@ def said(spec: Any, name: str = "digits") -> str:
             {"model": _URI | {"inputs": [{"name": "a", "datatype": "FP32", "shape": [1] * 17}]}},
             "spec.model.inputs[0].shape must have at most 16 items",
         ),
+        ({"model": _URI, "paused": 1}, "spec.paused must be true or false (it is 1)"),
+        ({"model": _URI, "autoscaling": {}}, "spec.autoscaling.maxReplicas is required"),
+        (
+            {
+                "model": _URI,
+                "autoscaling": {"minReplicas": 3, "maxReplicas": 2, "target": {"concurrency": 8}},
+            },
+            "spec.autoscaling.maxReplicas must not be below minReplicas",
+        ),
+        (
+            {"model": _URI, "autoscaling": {"maxReplicas": 2, "target": {"cpu": 70}}},
+            "spec.autoscaling aims at a share of the CPU asked for, but none is; "
+            "add one to runtime.resources.requests",
+        ),
     ],
 )
 def test_messages(spec: Any, message: str) -> None:
     assert said(spec).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("rollout", "message"),
+    [
+        (
+            {"strategy": "canary"},
+            ".strategy must be 'RollingUpdate', 'Canary' or 'BlueGreen' (it is \"canary\")",
+        ),
+        (
+            {"strategy": "Canary"},
+            ".steps are needed by strategy Canary and by no other; add some, as in {weight: 20, for: 5m}, "
+            "or take them away",
+        ),
+        ({"steps": "20"}, '.steps must be a list (it is "20")'),
+        ({"steps": [{"weight": 20}, {"weight": 120}]}, ".steps[1].weight must be at most 100 (it is 120)"),
+        (
+            {"steps": [{"weight": 20}, {"weight": "50%"}]},
+            '.steps[1].weight must be a whole number (it is "50%")',
+        ),
+        ({"steps": [{"weight": 20}, {"weight": 0.5}]}, ".steps[1].weight must be a whole number (it is 0.5)"),
+        (
+            {"steps": [{"weight": 20, "for": "5 min"}]},
+            '.steps[0].for must be a duration such as "500ms", "30s", "10m" or "1h30m" (it is "5 min")',
+        ),
+        ({"steps": [{"wieght": 20}]}, '.steps[0] has no field "wieght"; did you mean "weight"?'),
+        ({"steps": [{"duration": "5m"}]}, '.steps[0] has no field "duration"; known are: for, pause, weight'),
+        (
+            {"strategy": "Canary", "steps": [{"weight": 20}, {}]},
+            ".steps[1] must say something: a weight, how long (for), or pause: true",
+        ),
+        ({"analysis": {"maxErrorRate": 1}}, ".analysis.maxErrorRate must be text (it is 1)"),
+        (
+            {"analysis": {"maxErrorRate": "1 %"}},
+            '.analysis.maxErrorRate must be a percentage such as "1%" or "0.5%" (it is "1 %")',
+        ),
+        (
+            {"analysis": {"maxErrorsRate": "1%"}},
+            '.analysis has no field "maxErrorsRate"; did you mean "maxErrorRate"?',
+        ),
+        (
+            {"analysis": {"prometheus": [{"name": "a", "query": "b", "treshold": 1}]}},
+            '.analysis.prometheus[0] has no field "treshold"; known are: max, min, name, query',
+        ),
+        (
+            {"validation": {"uri": "file:///g.npz", "metric": "f1"}},
+            ".validation.metric must be 'accuracy', 'meanSquaredError' or 'maxDifference' (it is \"f1\")",
+        ),
+        (
+            {"validation": {"uri": "file:///g.npz", "metric": "accuracy", "min": "95%"}},
+            '.validation.min must be a number (it is "95%")',
+        ),
+        (
+            {"validation": {"uri": "file:///g.npz", "metric": "accuracy", "min": True}},
+            ".validation.min must be a number (it is true)",
+        ),
+        (
+            {"validation": {"uri": "file:///g.npz", "metric": "accuracy", "min": float("nan")}},
+            ".validation.min must be a finite number (it is nan)",
+        ),
+        (
+            {"validation": {"uri": "file:///g.npz", "metric": "accuracy", "max": float("inf"), "min": 0.9}},
+            ".validation.max must be a finite number (it is inf)",
+        ),
+        (
+            {"validation": {"uri": "file:///g.npz", "metric": "accuracy", "min": 95}},
+            ".validation.min is no value that the metric can have: accuracy is a share, from 0 to 1, "
+            "and no error is below 0",
+        ),
+        (
+            {"validation": {"uri": "file:///g.npz", "metric": "accuracy", "max": 0.9}},
+            ".validation.min is needed by metric accuracy, of which more is better, as in min: 0.95",
+        ),
+        (
+            {"validation": {"uri": "file:///g.npz", "metric": "maxDifference", "min": 0.1}},
+            ".validation.max is needed by metrics meanSquaredError and maxDifference, of which less is better",
+        ),
+        (
+            {"validation": {"uri": "file:///g.npz", "metric": "maxDifference", "min": 0.1, "max": 0.01}},
+            ".validation.min must not be above max: no value is good then",
+        ),
+    ],
+)
+def test_messages_about_rollouts(rollout: Any, message: str) -> None:
+    assert said({"model": _URI, "rollout": rollout}).startswith(f"spec.rollout{message}")
+
+
+def test_classes_may_be_compared_with_those_of_the_stable_revision() -> None:
+    validation = {"uri": "file:///g.npz", "metric": "accuracy", "against": "Stable", "min": 1}
+    spec = parse(model_deployment({"model": _URI, "rollout": {"validation": validation}}))
+    assert spec.rollout.validation is not None
+    assert spec.rollout.validation.min == 1.0
 
 
 def test_all_that_is_wrong_is_told_at_once_up_to_a_point() -> None:
@@ -108,6 +214,10 @@ def test_a_rule_over_several_fields_names_the_one_to_change() -> None:
         {"model": _URI, "runtime": {"env": [{"name": "PILOTHOUSE_TOKEN", "value": "s3cret"}]}},
         {"model": _URI, "runtime": {"env": "s3cret"}},
         {"model": _URI, "runtime": {"podAnnotations": {"a": "s3cret" * 1000}}},
+        {
+            "model": _URI,
+            "rollout": {"validation": {"uri": "https://h/a b?sig=s3cret", "metric": "accuracy", "min": 1}},
+        },
     ],
 )
 def test_no_secret_is_repeated(spec: Any) -> None:

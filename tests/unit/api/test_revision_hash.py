@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from pilothouse.api import names
 from pilothouse.api.parse import parse
 from pilothouse.api.revision import canonical, revision_hash
-from tests.support.bad_specs import good_model_deployment
+from pilothouse.api.rollout import Rollout
+from pilothouse.api.spec import ModelDeploymentSpec
+from tests.support.bad_specs import BLUE_GREEN, CANARY, NO_ROOM, good_model_deployment
 from tests.support.spec_strategies import model_deployment
 
 _URI = {"uri": "file:///models/digits.pt"}
@@ -83,9 +85,30 @@ def test_defaults_written_out_make_no_other_revision() -> None:
     assert hash_of({"model": model, "runtime": runtime}) == hash_of({"model": _URI})
 
 
-def test_what_is_neither_model_nor_runtime_makes_no_revision() -> None:
-    rest = {"replicas": 7, "rollout": {"progressDeadline": "1h", "revisionHistoryLimit": 0}}
+REST: Final[tuple[dict[str, Any], ...]] = (
+    {"replicas": 7},
+    {"paused": True},
+    {"autoscaling": {"maxReplicas": 3, "target": {"concurrency": 8}}},
+    {"rollout": {"progressDeadline": "1h", "scaleDownDelay": "5m", "revisionHistoryLimit": 0}},
+    {"rollout": CANARY},
+    {"rollout": BLUE_GREEN},
+    {"rollout": NO_ROOM},
+)
+
+
+@pytest.mark.parametrize("rest", REST, ids=str)
+def test_what_is_neither_model_nor_runtime_makes_no_revision(rest: dict[str, Any]) -> None:
     assert hash_of({"model": _URI, **rest}) == hash_of({"model": _URI})
+
+
+def test_every_other_field_was_tried() -> None:
+    assert {*ModelDeploymentSpec.model_fields} == {
+        "model",
+        "runtime",
+        *(name for rest in REST for name in rest),
+    }
+    tried = {name for rest in REST for name in rest.get("rollout", ())}
+    assert tried == {field.alias for field in Rollout.model_fields.values()}
 
 
 def test_amounts_are_compared_and_not_their_spelling() -> None:
