@@ -15,10 +15,11 @@ from pilothouse.api.spec import ModelDeploymentSpec
 from pilothouse.control.reconciler import Reconciler, Result
 from pilothouse.plan.seen import Json, Key
 from pilothouse.plan.template import Defaults
+from pilothouse_runtime.contract import ValidationReport
 from tests.support.memory_cluster import MemoryCluster, Ref
 from tests.support.memory_sampler import MemorySampler
 from tests.support.played_nodes import PlayedNodes
-from tests.support.played_pods import Fate, is_ready
+from tests.support.played_pods import Fate, Kind, is_ready
 from tests.support.played_traffic import PlayedTraffic, Temper
 
 _START = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
@@ -44,6 +45,12 @@ def model(version: str, **more: Any) -> Json:
     return {"uri": f"http://models/{version}.pt", "version": version, **more}
 
 
+def validated(value: float, *, metric: str = "accuracy", seconds: float = 0.0) -> Fate:
+    """Return the fate of a Job that carries out its validation and comes to this value."""
+    report = ValidationReport(metric, value, rows=1000, message=f"{metric} {value:g} over 1000 rows")
+    return Fate(Kind.DONE, report.encode(), seconds)
+
+
 class World:
     """A cluster with one ModelDeployment `vision/digits`, whose users send `rate` requests a second.
 
@@ -57,6 +64,7 @@ class World:
         self.time = _START
         self.cluster = MemoryCluster(now=lambda: self.time)
         self.nodes = PlayedNodes(self.cluster)
+        self.nodes.jobs.default = validated(0.99)
         self.users = PlayedTraffic(rate)
         self.statuses: list[Json] = []
         self.start_operator(runtime_image)
@@ -243,15 +251,15 @@ class World:
         """
         end = self.time + timedelta(seconds=limit)
         for _ in range(_MOST_PASSES):
-            before = {ref: body["metadata"]["resourceVersion"] for ref, body in self.cluster.objects.items()}
+            before = self._versions()
             result = await self.one_pass()
-            moved = self.nodes.step()
-            after = {ref: body["metadata"]["resourceVersion"] for ref, body in self.cluster.objects.items()}
-            if result.again is None and not result.failed and not moved and before == after:
+            self.nodes.step()
+            changed = before != self._versions()
+            if result.again is None and not result.failed and not changed:
                 return
-            if before == after and result.outcome in ("invalid", "blocked"):
+            if not changed and result.outcome in ("invalid", "blocked"):
                 return
-            pause = _pause(result, moved)
+            pause = _pause(result, changed)
             if self.time + timedelta(seconds=pause) > end:
                 return
             self.sleep(pause)
@@ -281,11 +289,13 @@ class World:
         end = self.time + timedelta(seconds=seconds)
         at_once = 0
         while self.time < end:
+            before = self._versions()
             result = await self.one_pass()
             yield
-            moved = self.nodes.step()
+            self.nodes.step()
             yield
-            pause = min(_pause(result, moved), (end - self.time).total_seconds())
+            due = _pause(result, before != self._versions())
+            pause = min(due, (end - self.time).total_seconds())
             at_once = 0 if pause > 0 else at_once + 1
             assert at_once < _MOST_AT_ONCE, f"a loop that turns for nothing: {self.status}"
             self.sleep(pause)
@@ -301,10 +311,13 @@ class World:
                 return
         raise AssertionError(f"waited {limit:g} s in vain; mix: {dict(self.mix)}, status: {self.status}")
 
+    def _versions(self) -> dict[Ref, str]:
+        return {ref: body["metadata"]["resourceVersion"] for ref, body in self.cluster.objects.items()}
 
-def _pause(result: Result, moved: bool) -> float:
-    """Return after how many seconds the operator looks again: what the nodes do wakes it as well."""
+
+def _pause(result: Result, changed: bool) -> float:
+    """Return after how many seconds the operator looks again: whatever changes wakes it as well."""
     if result.failed:
         return 1.0
     due = _RESYNC if result.again is None else result.again
-    return min(due, 1.0) if moved else due
+    return min(due, 1.0) if changed else due
