@@ -21,6 +21,7 @@ from pilothouse.edge.source import Source, SourceDiedError
 from pilothouse.edge.telemetry import PrometheusTelemetry
 from pilothouse.kube.applier import KubeApplier
 from pilothouse.kube.client import Client, NoClusterError, load_credentials
+from pilothouse.kube.discovery import discover
 from pilothouse.kube.events import KubeRecorder
 from pilothouse.kube.lease import Elector, LeadershipLostError
 from pilothouse.kube.reader import KubeReader
@@ -43,10 +44,9 @@ class Operator:
         self._client = client
         self._stop = stop
         self._telemetry = PrometheusTelemetry()
-        self._reader = KubeReader(client)
+        self._reader: KubeReader | None = None  # there is none before the cluster is known
         self._elector = Elector(client, config.lease_namespace, LEASE_NAME)
         self._source: Source | None = None
-        self._listed = False
 
     async def run(self) -> None:
         """Run until `stop` is set.
@@ -75,9 +75,10 @@ class Operator:
         Events are watched from here on and not before: a standby would hold them in vain, as the first listing
         tells of every object anyway.
         """
-        if not await self._unless_stopped(self._list_once()):
+        await self._unless_stopped(self._get_to_know())
+        if self._reader is None:
             return
-        controller = Controller(self._reconciler(), self._telemetry)
+        controller = Controller(self._reconciler(self._reader), self._telemetry)
         source = self._source = Source(
             notify=controller.enqueue, credentials=load_credentials, namespaces=self._config.namespaces
         )
@@ -90,11 +91,12 @@ class Operator:
             working.cancel()
             await asyncio.wait({working}, timeout=_FINISH_SECONDS)
 
-    async def _list_once(self) -> None:
-        """Wait until ModelDeployments can be listed: the CRD is there, and we have the right to."""
-        while not self._listed:
+    async def _get_to_know(self) -> None:
+        """Wait until we know what the cluster serves, and that its ModelDeployments are there and we may list them."""
+        while self._reader is None:
             try:
-                keys = await self._reader.keys(self._config.namespaces)
+                reader = KubeReader(self._client, await discover(self._client))
+                keys = await reader.keys(self._config.namespaces)
             except GoneError:
                 log.warning(
                     "this cluster knows no ModelDeployments; install the CustomResourceDefinition (crds/)"
@@ -103,7 +105,7 @@ class Operator:
                 log.warning("cannot list ModelDeployments: %s", error)
             else:
                 log.info("there are %d ModelDeployments", len(keys))
-                self._listed = True
+                self._reader = reader
                 return
             await asyncio.sleep(_LISTING_RETRY_SECONDS)
 
@@ -121,26 +123,30 @@ class Operator:
                 task.cancel()
             await asyncio.gather(doing, stopping, return_exceptions=True)
 
-    def _reconciler(self) -> Reconciler:
+    def _reconciler(self, reader: KubeReader) -> Reconciler:
         return Reconciler(
-            reader=self._reader,
+            reader=reader,
             applier=KubeApplier(self._client),
             status_writer=KubeStatusWriter(self._client),
             recorder=KubeRecorder(self._client),
             telemetry=self._telemetry,
-            defaults=Defaults(runtime_image=self._config.runtime_image),
+            defaults=Defaults(
+                runtime_image=self._config.runtime_image,
+                budget_api=reader.served.budget_api,
+                autoscaler_api=reader.served.autoscaler_api,
+            ),
             clock=lambda: datetime.now(UTC),
         )
 
     async def _sick(self) -> str | None:
         if self._source is not None and not await self._source.responsive():
             return "the thread that watches the API server does not answer"
-        return None
+        return self._reader.outdated if self._reader is not None else None
 
     async def _unready(self) -> str | None:
         if not self._elector.connected:
             return self._elector.complaint or "the lease has not been looked at yet"
-        if self._elector.leading and not self._listed:
+        if self._elector.leading and self._reader is None:
             return "ModelDeployments could not be listed yet"
         return None
 

@@ -14,6 +14,7 @@ from pilothouse.control.errors import BlockedError, ConflictError, GoneError, Pi
 from pilothouse.kube import paths
 from pilothouse.kube.applier import KubeApplier
 from pilothouse.kube.client import Client, NoClusterError
+from pilothouse.kube.discovery import Served, discover
 from pilothouse.kube.events import KubeRecorder
 from pilothouse.kube.reader import KubeReader
 from pilothouse.plan.actions import Apply
@@ -75,7 +76,10 @@ async def test_a_quota_is_named_and_blocks(client: Client, namespace: str, model
 
 async def test_a_missing_right_is_named_and_blocks(stranger: Client, namespace: str, model: Json) -> None:
     for attempt, right in (
-        (KubeReader(stranger).observe(Key(namespace, objects.MODEL)), "cannot (get|list) resource"),
+        (
+            KubeReader(stranger, await discover(stranger)).observe(Key(namespace, objects.MODEL)),
+            "cannot (get|list) resource",
+        ),
         (
             KubeApplier(stranger).execute(Apply(objects.service(model), new=False)),
             'cannot patch resource "services"',
@@ -84,6 +88,19 @@ async def test_a_missing_right_is_named_and_blocks(stranger: Client, namespace: 
         with pytest.raises(BlockedError, match=right) as caught:
             await attempt
         assert caught.value.reason == "Forbidden"
+
+
+async def test_a_kind_that_is_not_served_any_more_is_told(
+    client: Client, namespace: str, model: Json
+) -> None:
+    served = await discover(client)
+    reader = KubeReader(client, Served("policy/v0", served.autoscaler_api))
+    with pytest.raises(TransientError, match=r"/apis/policy/v0/poddisruptionbudgets; .* started anew"):
+        await reader.observe(Key(namespace, objects.MODEL))
+    assert reader.outdated is not None
+    fresh = KubeReader(client, served)
+    assert await fresh.observe(Key(namespace, objects.MODEL)) is not None
+    assert fresh.outdated is None
 
 
 async def test_an_event_that_may_not_be_written_does_no_harm(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from pilothouse.control.errors import GoneError
 from pilothouse.kube import paths
 from pilothouse.kube.applier import KubeApplier
 from pilothouse.kube.client import Client
+from pilothouse.kube.discovery import Served, discover
 from pilothouse.kube.events import KubeRecorder
 from pilothouse.kube.reader import KubeReader
 from pilothouse.kube.status import KubeStatusWriter
@@ -19,10 +21,12 @@ from tests.support import control_plane
 class ServerHands:
     """A user of a real API server."""
 
-    def __init__(self, client: Client, namespace: str) -> None:
+    def __init__(self, client: Client, namespace: str, served: Served) -> None:
         self.client = client
         self.namespace = namespace
-        self.reader = KubeReader(client)
+        self.budget_api = served.budget_api
+        self.autoscaler_api = served.autoscaler_api
+        self.reader = KubeReader(client, served)
         self.applier = KubeApplier(client)
         self.status_writer = KubeStatusWriter(client)
         self.recorder = KubeRecorder(client)
@@ -34,7 +38,11 @@ class ServerHands:
         return await control_plane.replace(self.client, body)
 
     async def get(self, kind: str, name: str) -> Json | None:
-        return await control_plane.get(self.client, kind, self.namespace, name)
+        versions = {"PodDisruptionBudget": self.budget_api, "HorizontalPodAutoscaler": self.autoscaler_api}
+        try:
+            return await self.client.get(paths.item(kind, self.namespace, name, versions.get(kind)))
+        except GoneError:
+            return None
 
     async def delete(self, kind: str, name: str) -> None:
         await control_plane.delete(self.client, kind, self.namespace, name)
@@ -46,8 +54,8 @@ class ServerHands:
 
 
 @pytest.fixture
-def hands(client: Client, namespace: str) -> ServerHands:
-    return ServerHands(client, namespace)
+async def hands(client: Client, namespace: str) -> ServerHands:
+    return ServerHands(client, namespace, await discover(client))
 
 
 class TestApiServer(suite.PortsContract):

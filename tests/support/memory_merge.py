@@ -80,7 +80,7 @@ def _default_autoscaler(spec: Json) -> None:
 
 def _is_cpu_utilization(metric: Json) -> bool:
     resource = metric.get("resource", {})
-    return resource.get("name") == "cpu" and resource["target"]["type"] == "Utilization"
+    return bool(resource.get("name") == "cpu" and resource["target"]["type"] == "Utilization")
 
 
 def _default_pod(spec: Json) -> None:

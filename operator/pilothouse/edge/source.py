@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 _RESOURCES: Final = (
     (names.API_VERSION, names.PLURAL),
     ("apps/v1", "deployments"),
+    ("batch/v1", "jobs"),
     ("v1", "services"),
 )
 _CHILDREN_SELECTOR: Final = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
@@ -59,7 +60,7 @@ class Credentials(Protocol):
 
 
 class Source:
-    """Watches ModelDeployments and their Deployments and Services, and passes on their keys.
+    """Watches ModelDeployments and their Deployments, Jobs and Services, and passes on their keys.
 
     At its start, and again after every gap in a watch, it passes on the keys of all objects there are.
     """

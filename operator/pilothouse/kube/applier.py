@@ -1,4 +1,4 @@
-"""Writes children: server-side apply and delete, and never an object that belongs to somebody else."""
+"""Writes children: server-side apply, delete and labels of pods; never an object that belongs to somebody else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pilothouse.api.conditions import Reason
 from pilothouse.control.errors import BlockedError, ConflictError, GoneError, TransientError
 from pilothouse.kube import paths
 from pilothouse.kube.client import Client
-from pilothouse.plan.actions import Action, Apply, Delete
+from pilothouse.plan.actions import Action, Apply, Delete, Label
 from pilothouse.plan.seen import Json, controller_uid
 
 FIELD_MANAGER: Final = "pilothouse"
@@ -33,10 +33,12 @@ class KubeApplier:
                 await self._apply(manifest, new)
             case Delete():
                 await self._delete(action)
+            case Label():
+                await self._label(action)
 
     async def _apply(self, manifest: Json, new: bool) -> None:
         meta = manifest["metadata"]
-        path = paths.item(manifest["kind"], meta["namespace"], meta["name"])
+        path = paths.item(manifest["kind"], meta["namespace"], meta["name"], manifest["apiVersion"])
         if new:
             await self._check_name(path, manifest)
         await self._client.apply(path, manifest, FIELD_MANAGER)
@@ -56,11 +58,31 @@ class KubeApplier:
             "propagationPolicy": "Background",
             "preconditions": {"uid": action.uid},
         }
-        path = paths.item(action.kind, action.namespace, action.name)
+        path = paths.item(action.kind, action.namespace, action.name, action.api_version)
         try:
             await self._client.request("DELETE", path, body=options)
         except (GoneError, ConflictError):
             return  # gone already, and perhaps another one has its name: that one is not ours to delete
+
+    async def _label(self, action: Label) -> None:
+        # A uid that differs makes the patch invalid: so Kubernetes' own controllers guard theirs
+        # (pkg/controller/controller_ref_manager.go).
+        patch = {"metadata": {"uid": action.uid, "labels": {action.label: action.value}}}
+        path = paths.item("Pod", action.namespace, action.name)
+        query = (("fieldManager", FIELD_MANAGER),)
+        try:
+            await self._client.request("PATCH", path, query, patch, "application/merge-patch+json")
+        except GoneError:
+            return
+        except (BlockedError, ConflictError):
+            if await self._is_there(action):
+                raise
+
+    async def _is_there(self, action: Label) -> bool:
+        # Not a get, for which the operator has no right.
+        query = [("fieldSelector", f"metadata.name={action.name}")]
+        pods = await self._client.list_all(paths.collection("Pod", action.namespace), query)
+        return any(pod["metadata"]["uid"] == action.uid for pod in pods)
 
 
 def _name_taken(live: Json, manifest: Json) -> BlockedError | TransientError:

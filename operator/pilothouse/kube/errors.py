@@ -19,7 +19,9 @@ from pilothouse.control.errors import (
 )
 from pilothouse.plan.seen import Json
 
-_MESSAGE_LIMIT = 1000
+# A message says what is wrong at its beginning and why at its end; between them it may show a whole object.
+_MESSAGE_BEGINNING = 700
+_MESSAGE_END = 300
 
 
 def unanswered(request: str, error: BaseException) -> TransientError:
@@ -31,7 +33,7 @@ def unanswered(request: str, error: BaseException) -> TransientError:
 def refused(request: str, status: int, body: bytes, headers: Mapping[str, str]) -> PilothouseError:
     """Return the error for a request (its method and path) that was answered with `status` of 400 or more."""
     answer = _status_object(body)
-    said = str(answer.get("message") or f"HTTP status {status}")[:_MESSAGE_LIMIT]
+    said = _shortened(str(answer.get("message") or f"HTTP status {status}"))
     message = f"{request}: {said}"
     if status in (404, 410):
         return GoneError(message)
@@ -47,6 +49,12 @@ def refused(request: str, status: int, body: bytes, headers: Mapping[str, str]) 
         return TransientError(f"{request}: the API server does not accept the operator's credentials")
     wait = headers.get("Retry-After")
     return TransientError(f"{message} (it asks to wait {wait} s)" if wait else message)
+
+
+def _shortened(message: str) -> str:
+    if len(message) <= _MESSAGE_BEGINNING + _MESSAGE_END:
+        return message
+    return f"{message[:_MESSAGE_BEGINNING]} [...] {message[-_MESSAGE_END:]}"
 
 
 def _forbidden(message: str, said: str, answer: Json) -> PilothouseError:

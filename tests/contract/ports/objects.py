@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pilothouse.api import names
-from pilothouse.plan.actions import Delete, Notice
+from pilothouse.plan.actions import Delete, Label, Notice
 from pilothouse.plan.seen import Json
 
 MODEL = "digits"
@@ -27,6 +27,18 @@ STATUS: Json = {
         }
     ],
 }
+CPU: Json = {
+    "type": "Resource",
+    "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}},
+}
+CONCURRENCY: Json = {
+    "type": "Pods",
+    "pods": {
+        "metric": {"name": "pilothouse_requests_in_flight"},
+        "target": {"type": "AverageValue", "averageValue": "8"},
+    },
+}
+VALIDATION = "digits-0123456789-validation"
 NOTICE = Notice("Warning", "ModelLoadFailed", "the file is no model")
 
 
@@ -34,6 +46,12 @@ def deletion(body: Json) -> Delete:
     """Return the deletion of exactly this object."""
     meta = body["metadata"]
     return Delete(body["apiVersion"], body["kind"], meta["namespace"], meta["name"], meta["uid"])
+
+
+def labelling(pod: Json, value: str) -> Label:
+    """Return the setting of one label of exactly this pod."""
+    meta = pod["metadata"]
+    return Label(meta["namespace"], meta["name"], meta["uid"], names.LABEL_SERVING, value)
 
 
 def metadata(owner: Json, name: str) -> Json:
@@ -78,6 +96,56 @@ def deployment(owner: Json, replicas: int = 0) -> Json:
     }
 
 
+def job(owner: Json) -> Json:
+    """Return a Job of `owner`, with pods as validations have them; suspended by what no node can give it."""
+    labels = {**names.child_labels(owner["metadata"]["name"], None), names.LABEL_VALIDATION: REVISION}
+    container = {
+        "name": "validate",
+        "image": "none",
+        "env": [{"name": "A", "value": "b"}],
+        "resources": {"requests": {"cpu": "1000"}},
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata(owner, VALIDATION),
+        "spec": {
+            "backoffLimit": 2,
+            "activeDeadlineSeconds": 600,
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"restartPolicy": "Never", "containers": [container]},
+            },
+        },
+    }
+
+
+def budget(owner: Json, api_version: str) -> Json:
+    """Return a PodDisruptionBudget of `owner`."""
+    return {
+        "apiVersion": api_version,
+        "kind": "PodDisruptionBudget",
+        "metadata": metadata(owner, MODEL),
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": owner["metadata"]["name"]}}},
+    }
+
+
+def autoscaler(owner: Json, api_version: str, *metrics: Json) -> Json:
+    """Return a HorizontalPodAutoscaler of `owner`, by default with one metric of each kind that we use."""
+    target = {"apiVersion": names.API_VERSION, "kind": names.KIND, "name": owner["metadata"]["name"]}
+    return {
+        "apiVersion": api_version,
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": metadata(owner, MODEL),
+        "spec": {
+            "scaleTargetRef": target,
+            "minReplicas": 1,
+            "maxReplicas": 4,
+            "metrics": list(metrics) or [CONCURRENCY, CPU],
+        },
+    }
+
+
 def revision(owner: Json) -> Json:
     """Return a ControllerRevision of `owner`."""
     return {
@@ -99,7 +167,8 @@ def pod(namespace: str) -> Json:
             "namespace": namespace,
             "labels": names.child_labels(MODEL, REVISION),
         },
-        "spec": {"containers": [{"name": "model", "image": "none"}]},
+        # A token for it would have to be made first, which takes a new namespace's controllers a moment.
+        "spec": {"automountServiceAccountToken": False, "containers": [{"name": "model", "image": "none"}]},
     }
 
 

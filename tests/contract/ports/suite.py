@@ -12,16 +12,24 @@ from pilothouse.api.status import UNSEEN
 from pilothouse.control.errors import BlockedError, ConflictError, GoneError, TransientError
 from pilothouse.control.ports import Applier, Reader, Recorder, StatusWriter
 from pilothouse.plan.actions import Apply, Notice
+from pilothouse.plan.compare import covers
 from pilothouse.plan.seen import Json, Key, Seen
 from tests.contract.ports.objects import (
+    CONCURRENCY,
+    CPU,
     MODEL,
     NOTICE,
     REVISION,
     SPEC,
     STATUS,
+    VALIDATION,
+    autoscaler,
+    budget,
     condition,
     deletion,
     deployment,
+    job,
+    labelling,
     pod,
     revision,
     service,
@@ -33,6 +41,10 @@ class Hands(Protocol):
 
     @property
     def namespace(self) -> str: ...
+    @property
+    def budget_api(self) -> str: ...
+    @property
+    def autoscaler_api(self) -> str: ...
     @property
     def reader(self) -> Reader: ...
     @property
@@ -66,20 +78,27 @@ class PortsContract:
             Key(hands.namespace, MODEL),
         )
         assert (seen.deployments, seen.services, seen.revisions, seen.pods) == ((), (), (), ())
+        assert (seen.jobs, seen.budgets, seen.autoscalers) == ((), (), ())
 
     async def test_what_is_applied_is_seen_as_our_own(self, hands: Hands) -> None:
         body = await model(hands)
-        for manifest in (deployment(body), service(body), revision(body)):
+        manifests = every_child(hands, body)
+        for manifest in manifests:
             await hands.applier.execute(Apply(manifest, new=True))
         seen = await look(hands)
-        for kind, child in (
-            ("Deployment", seen.deployment(REVISION)),
-            ("Service", seen.service(MODEL)),
-            ("ControllerRevision", seen.revision(REVISION)),
-        ):
+        found = [
+            seen.deployment(REVISION),
+            seen.service(MODEL),
+            seen.revision(REVISION),
+            seen.job(VALIDATION),
+            seen.budget(MODEL),
+            seen.autoscaler(MODEL),
+        ]
+        for child, manifest in zip(found, manifests, strict=True):
             assert child is not None
-            assert child["kind"] == kind
-            assert child["apiVersion"] in ("v1", "apps/v1")
+            assert (child["kind"], child["apiVersion"]) == (manifest["kind"], manifest["apiVersion"])
+            # Else it would be written again in every pass.
+            assert covers(child, manifest)
 
     async def test_children_are_seen_in_the_order_of_their_names(self, hands: Hands) -> None:
         body = await model(hands)
@@ -119,14 +138,71 @@ class PortsContract:
             await hands.applier.execute(Apply(manifest, new=False))
             assert await there(hands, manifest["kind"], manifest["metadata"]["name"]) == before
 
-    async def test_applying_the_same_deployment_again_is_no_new_generation(self, hands: Hands) -> None:
+    async def test_applying_what_has_a_controller_again_changes_no_spec(self, hands: Hands) -> None:
         # Its controller writes its status at any time, so that its resourceVersion tells nothing.
         body = await model(hands)
-        await hands.applier.execute(Apply(deployment(body), new=True))
-        before = await there(hands, "Deployment", REVISION)
-        await hands.applier.execute(Apply(deployment(body), new=False))
-        after = await there(hands, "Deployment", REVISION)
-        assert (after["spec"], after["metadata"]["generation"]) == (before["spec"], 1)
+        for manifest in every_child(hands, body):
+            if manifest["kind"] not in (
+                "Deployment",
+                "Job",
+                "PodDisruptionBudget",
+                "HorizontalPodAutoscaler",
+            ):
+                continue
+            name = manifest["metadata"]["name"]
+            await hands.applier.execute(Apply(manifest, new=True))
+            before = await there(hands, manifest["kind"], name)
+            await hands.applier.execute(Apply(manifest, new=False))
+            after = await there(hands, manifest["kind"], name)
+            generations = [at["metadata"].get("generation") for at in (before, after)]
+            assert (after["spec"], generations[1]) == (before["spec"], generations[0])
+
+    async def test_a_job_s_template_and_selector_are_its_own(self, hands: Hands) -> None:
+        body = await model(hands)
+        await hands.applier.execute(Apply(job(body), new=True))
+        before = await there(hands, "Job", VALIDATION)
+        changed = job(body)
+        changed["spec"]["template"]["spec"]["containers"][0]["image"] = "other"
+        with pytest.raises(BlockedError, match="immutable") as caught:
+            await hands.applier.execute(Apply(changed, new=False))
+        assert caught.value.reason == "InvalidSpec"
+        assert (await there(hands, "Job", VALIDATION))["spec"] == before["spec"]
+        # What tells its pods from those of other Jobs is the server's doing, and on them too.
+        selector = before["spec"]["selector"]["matchLabels"].items()
+        assert selector <= before["spec"]["template"]["metadata"]["labels"].items()
+
+    async def test_a_job_may_be_given_more_time(self, hands: Hands) -> None:
+        body = await model(hands)
+        await hands.applier.execute(Apply(job(body), new=True))
+        longer = job(body)
+        longer["spec"]["activeDeadlineSeconds"] = 900
+        await hands.applier.execute(Apply(longer, new=False))
+        assert (await there(hands, "Job", VALIDATION))["spec"]["activeDeadlineSeconds"] == 900
+
+    async def test_budgets_and_autoscalers_follow_what_is_applied(self, hands: Hands) -> None:
+        body = await model(hands)
+        first = budget(body, hands.budget_api), autoscaler(body, hands.autoscaler_api)
+        for manifest in first:
+            await hands.applier.execute(Apply(manifest, new=True))
+        second = copy.deepcopy(first)
+        second[0]["spec"] |= {"maxUnavailable": "50%", "selector": {"matchLabels": {"app": "other"}}}
+        second[1]["spec"] |= {"minReplicas": 2, "maxReplicas": 3, "metrics": [CONCURRENCY]}
+        for manifest in second:
+            await hands.applier.execute(Apply(manifest, new=False))
+        seen = await look(hands)
+        for child, manifest, older in zip((*seen.budgets, *seen.autoscalers), second, first, strict=True):
+            assert covers(child, manifest)
+            assert not covers(child, older)
+            assert len(child["spec"].get("metrics", ())) == len(manifest["spec"].get("metrics", ()))
+
+    async def test_an_autoscaler_s_percent_of_the_cpu_may_come_last(self, hands: Hands) -> None:
+        """Whoever wants several metrics lists it last: before Kubernetes 1.23 that is the order they come back in."""
+        body = await model(hands)
+        manifest = autoscaler(body, hands.autoscaler_api, CPU)
+        for metrics in ([CPU], [CONCURRENCY], [CONCURRENCY, CPU]):
+            manifest["spec"]["metrics"] = metrics
+            await hands.applier.execute(Apply(manifest, new=False))
+            assert covers((await look(hands)).autoscaler(MODEL), manifest)
 
     async def test_a_changed_field_is_written_and_counted(self, hands: Hands) -> None:
         body = await model(hands)
@@ -245,6 +321,49 @@ class PortsContract:
         await hands.applier.execute(older)
         assert await hands.get("Service", MODEL) is not None
 
+    async def test_every_kind_of_child_is_deleted_by_its_uid(self, hands: Hands) -> None:
+        body = await model(hands)
+        for manifest in every_child(hands, body):
+            await hands.applier.execute(Apply(manifest, new=True))
+        seen = await look(hands)
+        children = (*seen.jobs, *seen.budgets, *seen.autoscalers)
+        for child in children:
+            stranger = child | {
+                "metadata": child["metadata"] | {"uid": "11111111-1111-1111-1111-111111111111"}
+            }
+            await hands.applier.execute(deletion(stranger))
+        seen = await look(hands)
+        assert len((*seen.jobs, *seen.budgets, *seen.autoscalers)) == 3
+        for child in children:
+            await hands.applier.execute(deletion(child))
+        seen = await look(hands)
+        assert (seen.jobs, seen.budgets, seen.autoscalers) == ((), (), ())
+
+    async def test_one_label_of_a_pod_is_set_and_no_other(self, hands: Hands) -> None:
+        await model(hands)
+        before = await hands.create(pod(hands.namespace))
+        for value in (names.SERVING, names.NOT_SERVING, names.NOT_SERVING):
+            await hands.applier.execute(labelling(before, value))
+            (seen,) = (await look(hands)).pods
+            assert seen["metadata"]["labels"] == before["metadata"]["labels"] | {names.LABEL_SERVING: value}
+            assert seen["spec"] == before["spec"]
+
+    async def test_a_pod_that_is_gone_needs_no_label(self, hands: Hands) -> None:
+        await model(hands)
+        gone = await hands.create(pod(hands.namespace))
+        await hands.delete("Pod", gone["metadata"]["name"])
+        await hands.applier.execute(labelling(gone, names.SERVING))
+        assert (await look(hands)).pods == ()
+
+    async def test_another_pod_of_the_same_name_is_not_labelled(self, hands: Hands) -> None:
+        await model(hands)
+        gone = await hands.create(pod(hands.namespace))
+        await hands.delete("Pod", gone["metadata"]["name"])
+        later = await hands.create(pod(hands.namespace))
+        await hands.applier.execute(labelling(gone, names.SERVING))
+        (seen,) = (await look(hands)).pods
+        assert seen["metadata"]["labels"] == later["metadata"]["labels"]
+
     async def test_a_status_is_written_and_is_no_new_generation(self, hands: Hands) -> None:
         body = await model(hands)
         await hands.status_writer.write(body, STATUS)
@@ -311,6 +430,18 @@ async def model(hands: Hands, name: str = MODEL) -> Json:
             "spec": copy.deepcopy(SPEC),
         }
     )
+
+
+def every_child(hands: Hands, body: Json) -> list[Json]:
+    """Return a child of each kind there is."""
+    return [
+        deployment(body),
+        service(body),
+        revision(body),
+        job(body),
+        budget(body, hands.budget_api),
+        autoscaler(body, hands.autoscaler_api),
+    ]
 
 
 async def look(hands: Hands) -> Seen:

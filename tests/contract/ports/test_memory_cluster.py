@@ -18,6 +18,8 @@ class MemoryHands:
     """A user of a `MemoryCluster`."""
 
     namespace = "vision"
+    budget_api = "policy/v1"
+    autoscaler_api = "autoscaling/v2"
 
     def __init__(self) -> None:
         self.cluster = MemoryCluster()

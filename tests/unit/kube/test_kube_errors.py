@@ -97,6 +97,15 @@ def test_what_is_no_status_object_is_not_shown() -> None:
     assert str(error) == f"{REQUEST}: HTTP status 502"
 
 
+def test_of_a_long_message_the_beginning_and_the_end_are_kept() -> None:
+    error = answered(
+        422, "Job is invalid: spec.template: " + "core.PodTemplateSpec " * 200 + "field is immutable"
+    )
+    assert "spec.template" in str(error)
+    assert str(error).endswith("field is immutable")
+    assert len(str(error)) < 1200
+
+
 def test_a_server_that_asks_for_patience_is_quoted() -> None:
     assert "wait 7 s" in str(answered(429, "slow down", **{"Retry-After": "7"}))
 
