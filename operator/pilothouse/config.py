@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123 label, as Kubernetes wants it
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -27,6 +28,8 @@ class Config:
         lease_namespace: where the Lease is that decides who leads.
         log_level: a level's name as `logging` has it.
         http_port: port of probes and metrics; 0 takes a free one.
+        prometheus_url: base URL of the Prometheus that analyses may ask; empty where there is none. It is told here
+            and in no spec: whoever writes one must not make the operator send requests wherever he likes.
     """
 
     runtime_image: str
@@ -34,6 +37,7 @@ class Config:
     lease_namespace: str
     log_level: str
     http_port: int
+    prometheus_url: str = ""
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> Self:
@@ -68,6 +72,11 @@ class Config:
         port = env.get("PILOTHOUSE_HTTP_PORT", "8081")
         is_port = port.isascii() and port.isdigit() and int(port) <= 65535
         check(is_port, "PILOTHOUSE_HTTP_PORT", "must be a port number, 0 to 65535")
+        prometheus = env.get("PILOTHOUSE_PROMETHEUS_URL", "").strip().rstrip("/")
+        if prometheus and not _is_plain_url(prometheus):
+            # Not shown: what is wrong with it may be that it holds a password.
+            rule = "must be an http or https URL without credentials, query or fragment"
+            problems.append(f"PILOTHOUSE_PROMETHEUS_URL: {rule}")
         if problems:
             raise ConfigError("; ".join(problems))
         return cls(
@@ -76,7 +85,17 @@ class Config:
             lease_namespace=lease_namespace,
             log_level=log_level,
             http_port=int(port),
+            prometheus_url=prometheus,
         )
+
+
+def _is_plain_url(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        whole = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:  # a port that is no number, or an address in wrong brackets
+        return False
+    return whole and not any(mark in text for mark in "@?# \t\n\\")
 
 
 def _own_namespace() -> str:

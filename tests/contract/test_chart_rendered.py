@@ -46,6 +46,7 @@ VALUES: dict[str, Json] = {
         "tolerations": [{"key": "a", "operator": "Exists"}],
         "affinity": {"nodeAffinity": {}},
         "priorityClassName": "system-cluster-critical",
+        "prometheus": {"url": "http://prometheus.monitoring:9090/base"},
     },
     "bare": {"rbac": {"create": False}, "serviceAccount": {"create": False}, "crds": {"install": False}},
     "not aggregated": {"rbac": {"aggregate": False}},
@@ -135,6 +136,8 @@ def test_the_operator_understands_the_environment_that_it_is_given() -> None:
     assert chosen.namespaces == ("vision", "speech")
     assert chosen.log_level == "DEBUG"
     assert config(VALUES["everything"]).runtime_image == "registry:5000/rt:2"
+    assert config(VALUES["everything"]).prometheus_url == "http://prometheus.monitoring:9090/base"
+    assert config({}).prometheus_url == ""
     _, container = operator_pod({})
     lease = next(e for e in container["env"] if e["name"] == "PILOTHOUSE_LEASE_NAMESPACE")
     assert lease["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.namespace"}}
@@ -167,14 +170,18 @@ def test_the_service_finds_the_operator() -> None:
     assert deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()
 
 
-# What the operator does at the API server: watching (edge), reading, applying, deleting, events (kube). No more.
+# What the operator does at the API server: watching (edge), reading, applying, labelling, deleting, events (kube).
 NEEDED = {
     *(("pilothouse.dev", "modeldeployments", verb) for verb in ("get", "list", "watch")),
     ("pilothouse.dev", "modeldeployments/status", "patch"),
     *(("apps", "deployments", verb) for verb in ("get", "list", "watch", "create", "patch", "delete")),
     *(("apps", "controllerrevisions", verb) for verb in ("get", "list", "create", "patch", "delete")),
     *(("", "services", verb) for verb in ("get", "list", "watch", "create", "patch", "delete")),
+    *(("batch", "jobs", verb) for verb in ("get", "list", "watch", "create", "patch", "delete")),
+    *(("policy", "poddisruptionbudgets", v) for v in ("get", "list", "create", "patch", "delete")),
+    *(("autoscaling", "horizontalpodautoscalers", v) for v in ("get", "list", "create", "patch", "delete")),
     ("", "pods", "list"),
+    ("", "pods", "patch"),
     ("", "events", "create"),
 }
 LEASE = {("coordination.k8s.io", "leases", verb) for verb in ("get", "create", "update")}
@@ -234,6 +241,8 @@ def test_a_release_of_another_name_has_names_of_its_own() -> None:
         ({"watchNamespaces": ["Vision"]}, "/watchNamespaces/0"),
         ({"watchNamespaces": ["a", "a"]}, "/watchNamespaces"),
         ({"logLevel": "loud"}, "/logLevel"),
+        ({"prometheus": {"url": "prometheus:9090"}}, "/prometheus/url"),
+        ({"prometheus": {"url": "http://robot:s3cret@prometheus"}}, "/prometheus/url"),
         ({"crds": {"instal": True}}, "instal"),
         ({"rbac": {"create": "yes"}}, "/rbac/create"),
         ({"serviceAccount": {"annotations": {"a": 1}}}, "/serviceAccount/annotations/a"),

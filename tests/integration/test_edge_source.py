@@ -82,7 +82,7 @@ async def test_children_lead_to_their_model_and_strangers_to_nothing(client: Cli
     body = await create(client, namespace)
     async with watching(namespace) as inbox:
         await inbox.waits_for(Key(namespace, objects.MODEL))
-        for manifest in (objects.deployment(body), objects.service(body)):
+        for manifest in (objects.deployment(body), objects.service(body), objects.job(body)):
             inbox.keys.clear()
             child = await control_plane.create(client, manifest)
             await inbox.waits_for(Key(namespace, objects.MODEL))
@@ -156,7 +156,7 @@ async def test_rights_in_one_namespace_are_enough_there(
 ) -> None:
     kubectl = Kubectl(cluster.kubeconfig, namespace)
     kubectl("create", "serviceaccount", "operator")
-    resources = f"{names.PLURAL}.{names.GROUP},deployments.apps,services"
+    resources = f"{names.PLURAL}.{names.GROUP},deployments.apps,jobs.batch,services"
     kubectl("create", "role", "operator", "--verb=list,watch", f"--resource={resources}")
     kubectl("create", "rolebinding", "operator", "--role=operator", f"--serviceaccount={namespace}:operator")
     token = kubectl("create", "token", "operator").strip()

@@ -12,12 +12,15 @@ GOOD = {"PILOTHOUSE_RUNTIME_IMAGE": "pilothouse/runtime:1", "PILOTHOUSE_LEASE_NA
 def test_what_is_not_said_has_a_default() -> None:
     config = Config.from_environment(GOOD)
     assert (config.namespaces, config.log_level, config.http_port) == ((), "INFO", 8081)
+    assert config.prometheus_url == ""
 
 
 def test_everything_can_be_said() -> None:
     more = {"PILOTHOUSE_NAMESPACES": " vision, speech,vision,", "PILOTHOUSE_LOG_LEVEL": "debug"}
-    config = Config.from_environment(GOOD | more | {"PILOTHOUSE_HTTP_PORT": "0"})
-    assert config == Config("pilothouse/runtime:1", ("vision", "speech"), "ops", "DEBUG", 0)
+    more |= {"PILOTHOUSE_HTTP_PORT": "0", "PILOTHOUSE_PROMETHEUS_URL": "https://prometheus:9090/tenant/"}
+    config = Config.from_environment(GOOD | more)
+    url = "https://prometheus:9090/tenant"
+    assert config == Config("pilothouse/runtime:1", ("vision", "speech"), "ops", "DEBUG", 0, url)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +33,15 @@ def test_everything_can_be_said() -> None:
         ("PILOTHOUSE_LOG_LEVEL", "loud"),
         ("PILOTHOUSE_HTTP_PORT", "http"),
         ("PILOTHOUSE_HTTP_PORT", "65536"),
+        ("PILOTHOUSE_PROMETHEUS_URL", "prometheus:9090"),
+        ("PILOTHOUSE_PROMETHEUS_URL", "ftp://prometheus"),
+        ("PILOTHOUSE_PROMETHEUS_URL", "http://"),
+        ("PILOTHOUSE_PROMETHEUS_URL", "http://prometheus:x"),
+        ("PILOTHOUSE_PROMETHEUS_URL", "http://prometheus:99999"),
+        ("PILOTHOUSE_PROMETHEUS_URL", "http://[::1"),
+        ("PILOTHOUSE_PROMETHEUS_URL", "http://prometheus/?x=1"),
+        ("PILOTHOUSE_PROMETHEUS_URL", "http://prometheus/#x"),
+        ("PILOTHOUSE_PROMETHEUS_URL", "http://robot@prometheus"),
     ],
 )
 def test_a_wrong_variable_is_named(variable: str, value: str) -> None:
@@ -40,3 +52,9 @@ def test_a_wrong_variable_is_named(variable: str, value: str) -> None:
 def test_all_wrong_variables_are_named_at_once() -> None:
     with pytest.raises(ConfigError, match=r"RUNTIME_IMAGE.*LEASE_NAMESPACE.*LOG_LEVEL"):
         Config.from_environment({"PILOTHOUSE_LOG_LEVEL": "loud"})
+
+
+def test_a_password_is_refused_and_not_shown() -> None:
+    with pytest.raises(ConfigError, match="without credentials") as caught:
+        Config.from_environment(GOOD | {"PILOTHOUSE_PROMETHEUS_URL": "http://robot:s3cret@prometheus"})
+    assert "s3cret" not in str(caught.value)
