@@ -7,7 +7,6 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -18,13 +17,14 @@ from typing import NoReturn
 import uvloop
 
 from pilothouse_runtime import contract
-from pilothouse_runtime.contract import FailureReason, LastWords
+from pilothouse_runtime.contract import FailureReason
 from pilothouse_runtime.core.errors import LoadError
 from pilothouse_runtime.core.predictor import Predictor
 from pilothouse_runtime.core.settings import Settings, read_settings
 from pilothouse_runtime.core.states import Phase, Readiness
 from pilothouse_runtime.engine.loader import load
 from pilothouse_runtime.engine.source import Source
+from pilothouse_runtime.process import add_places, exit_now, leave_words
 from pilothouse_runtime.serve import logs
 from pilothouse_runtime.serve.dataplane import DataPlane
 from pilothouse_runtime.serve.lifecycle import Server, listen
@@ -121,23 +121,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             runner.run(App(settings, place).run())
     except LoadError as failure:
         code = 1
-        _say(failure, place.termination_log)
+        leave_words(failure, place.termination_log)
     except Exception:
         code = 1
         log.exception("the server failed")
-    sys.stdout.flush()
-    sys.stderr.flush()
     # The loader or a run may be deep in torch: ending through the interpreter would wait for them, or crash.
-    os._exit(code)
-
-
-def _say(failure: LoadError, termination_log: Path) -> None:
-    log.error(failure.message, extra={"reason": failure.reason, "permanent": failure.permanent})
-    words = LastWords(failure.reason, failure.message, failure.permanent)
-    try:
-        termination_log.write_text(words.encode())
-    except OSError as error:
-        log.warning("cannot write %s: %s", termination_log, error.strerror)
+    exit_now(code)
 
 
 def _place(arguments: Sequence[str] | None) -> Place:
@@ -148,12 +137,6 @@ def _place(arguments: Sequence[str] | None) -> Place:
     )
     parser.add_argument("--host", default="", help="address to listen on (all)")
     parser.add_argument("--port", type=int, default=contract.HTTP_PORT, help="0 takes a free one and logs it")
-    parser.add_argument("--termination-log", type=Path, default=Path(contract.TERMINATION_LOG))
-    parser.add_argument(
-        "--cache-dir", type=Path, default=Path(contract.CACHE_DIR), help="where downloads are kept"
-    )
-    parser.add_argument(
-        "--pvc-mount", type=Path, default=Path(contract.PVC_MOUNT), help="root of pvc:// paths"
-    )
+    add_places(parser)
     given = parser.parse_args(arguments)
     return Place(given.host, given.port, given.termination_log, Source(given.cache_dir, given.pvc_mount))

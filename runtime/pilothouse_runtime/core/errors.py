@@ -1,4 +1,4 @@
-"""The two ways to fail: a request that cannot be answered, and a model that cannot be served."""
+"""The two ways to fail: a request that cannot be answered, and a process that cannot do what it is for."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def invalid(message: str) -> RequestError:
 
 
 class LoadError(Exception):
-    """The process cannot serve its model and gives up; the message ends in the termination log.
+    """The process cannot serve its model, or validate another's, and gives up; the message ends in the termination log.
 
     `permanent` as in `contract.LastWords`: starting the same pod again must fail in the same way.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -13,7 +13,7 @@ from pilothouse_runtime.core.errors import LoadError
 from pilothouse_runtime.core.signature import SignatureError, parse_signature
 from pilothouse_runtime.core.tensors import Signature
 
-LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 class Format(StrEnum):
@@ -56,27 +56,24 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     Raises:
         LoadError: InvalidConfiguration; names the variable and its rule.
     """
-    digest = environ.get(contract.ENV_MODEL_DIGEST, "")
-    if digest and not re.fullmatch("sha256:[0-9a-f]{64}", digest):
-        raise bad_setting(contract.ENV_MODEL_DIGEST, "must be sha256: and 64 lower-case hexadecimal digits")
     signature_text = environ.get(contract.ENV_MODEL_SIGNATURE, "")
     try:
         signature = parse_signature(signature_text) if signature_text else None
     except SignatureError as error:
         raise bad_setting(contract.ENV_MODEL_SIGNATURE, str(error)) from None
     return Settings(
-        model_name=_required(environ, contract.ENV_MODEL_NAME),
-        uri=_required(environ, contract.ENV_MODEL_URI),
+        model_name=required(environ, contract.ENV_MODEL_NAME),
+        uri=required(environ, contract.ENV_MODEL_URI),
         version=environ.get(contract.ENV_MODEL_VERSION, "") or "1",
         revision=environ.get(contract.ENV_REVISION, ""),
-        digest=digest.removeprefix("sha256:") or None,
-        format=Format(_choice(environ, contract.ENV_MODEL_FORMAT, list(Format))),
+        digest=digest(environ, contract.ENV_MODEL_DIGEST),
+        format=Format(choice(environ, contract.ENV_MODEL_FORMAT, list(Format))),
         signature=signature,
-        device=Device(_choice(environ, contract.ENV_DEVICE, list(Device))),
-        drain_delay=_number(environ, contract.ENV_DRAIN_DELAY, 5),
-        drain_timeout=_number(environ, contract.ENV_DRAIN_TIMEOUT, 25),
-        max_request_bytes=int(_number(environ, contract.ENV_MAX_REQUEST_BYTES, 64 * 1024 * 1024)),
-        log_level=_choice(environ, contract.ENV_LOG_LEVEL, LOG_LEVELS, "INFO"),
+        device=Device(choice(environ, contract.ENV_DEVICE, list(Device))),
+        drain_delay=number(environ, contract.ENV_DRAIN_DELAY, 5),
+        drain_timeout=number(environ, contract.ENV_DRAIN_TIMEOUT, 25),
+        max_request_bytes=int(number(environ, contract.ENV_MAX_REQUEST_BYTES, 64 * 1024 * 1024)),
+        log_level=log_level(environ),
     )
 
 
@@ -85,23 +82,37 @@ def bad_setting(name: str, rule: str) -> LoadError:
     return LoadError(FailureReason.INVALID_CONFIGURATION, f"{name}: {rule}", permanent=True)
 
 
-def _required(environ: Mapping[str, str], name: str) -> str:
+def required(environ: Mapping[str, str], name: str) -> str:
+    """Return a value that must not be empty. This and the functions below raise LoadError as `read_settings` does."""
     value = environ.get(name, "")
     if not value:
         raise bad_setting(name, "must be set")
     return value
 
 
-def _choice(
-    environ: Mapping[str, str], name: str, choices: list[str] | tuple[str, ...], default: str = "auto"
-) -> str:
+def digest(environ: Mapping[str, str], name: str) -> str | None:
+    """Return the 64 hexadecimal digits of a sha256:..., or None where the variable is empty."""
+    value = environ.get(name, "")
+    if value and not re.fullmatch("sha256:[0-9a-f]{64}", value):
+        raise bad_setting(name, "must be sha256: and 64 lower-case hexadecimal digits")
+    return value.removeprefix("sha256:") or None
+
+
+def log_level(environ: Mapping[str, str]) -> str:
+    """Return the level from which on lines are logged."""
+    return choice(environ, contract.ENV_LOG_LEVEL, _LOG_LEVELS, "INFO")
+
+
+def choice(environ: Mapping[str, str], name: str, choices: Sequence[str], default: str = "auto") -> str:
+    """Return a value that must be one of `choices`."""
     value = environ.get(name, "") or default
     if value not in choices:
         raise bad_setting(name, f"must be one of {', '.join(choices)}")
     return value
 
 
-def _number(environ: Mapping[str, str], name: str, default: float) -> float:
+def number(environ: Mapping[str, str], name: str, default: float) -> float:
+    """Return a number that must not be negative."""
     text = environ.get(name, "")
     try:
         value = float(text) if text else default

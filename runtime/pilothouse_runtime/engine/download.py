@@ -1,8 +1,9 @@
-"""Downloads a model over HTTP into a file, through cut connections, and gives up in bounded time."""
+"""Downloads over HTTP into a file, through cut connections, and gives up in bounded time."""
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,10 +74,14 @@ class Download:
         url: http or https; its query is sent but never told.
         target: written from its start.
         tell: is given, for people, what is going on.
+        uri_field: the field of the spec that holds the URL, for messages.
     """
 
-    def __init__(self, url: str, target: Path, policy: DownloadPolicy, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, url: str, target: Path, policy: DownloadPolicy, tell: Callable[[str], None], uri_field: str
+    ) -> None:
         self._url = url
+        self._uri_field = uri_field
         self._target = target
         self._policy = policy
         self._tell = tell
@@ -149,7 +154,9 @@ class Download:
         told = f"the server answered {status} {response.reason or ''}".rstrip()
         if status >= 500 or status in _RETRIED or status in (206, 416):
             raise _RetryableError(told)
-        raise failed(f"{bare(self._url)}: {told}; check model.uri and who may read it", permanent=True)
+        raise failed(
+            f"{bare(self._url)}: {told}; check {self._uri_field} and who may read it", permanent=True
+        )
 
     def _copy(self, response: urllib3.BaseHTTPResponse, out: BinaryIO) -> None:
         left = response.headers.get("Content-Length")
@@ -171,23 +178,28 @@ class Download:
 
     def _raise_told(self, error: HTTPError) -> None:
         """Raise what an error of urllib3's means; its own text may hold the URL's query."""
-        cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
-        if isinstance(cause, ResponseError):
+        if isinstance(error, MaxRetryError) and isinstance(error.reason, ResponseError):
             raise failed(f"{bare(self._url)}: more than {_REDIRECTS} redirects", permanent=True) from error
-        if isinstance(cause, NameResolutionError):
-            told = "the host's name cannot be resolved"
-        elif isinstance(cause, ReadTimeoutError):
-            told = f"no data for {self._policy.read_timeout:g} s"
-        elif isinstance(cause, NewConnectionError):  # of which the next one is the parent
-            told = f"cannot connect: {_strerror(cause)}"
-        elif isinstance(cause, ConnectTimeoutError):
-            told = f"no connection within {self._policy.connect_timeout:g} s"
-        elif isinstance(cause, SSLError):
-            told = f"TLS: {cause}"
-        else:
-            told = "the connection was cut"
         after = f" after {self._received:,} bytes" if self._received else ""
-        raise _RetryableError(told + after) from error
+        raise _RetryableError(
+            in_words(error, self._policy.connect_timeout, self._policy.read_timeout) + after
+        ) from error
+
+
+def in_words(error: HTTPError, connect_timeout: float, read_timeout: float = math.inf) -> str:
+    """Return what went wrong between two hosts: urllib3's own text may hold the URL's query. Times in seconds."""
+    cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
+    if isinstance(cause, NameResolutionError):
+        return "the host's name cannot be resolved"
+    if isinstance(cause, ReadTimeoutError):
+        return f"no data for {read_timeout:g} s"
+    if isinstance(cause, NewConnectionError):  # of which the next one is the parent
+        return f"cannot connect: {_strerror(cause)}"
+    if isinstance(cause, ConnectTimeoutError):
+        return f"no connection within {connect_timeout:g} s"
+    if isinstance(cause, SSLError):
+        return f"TLS: {cause}"
+    return "the connection was cut"
 
 
 def _strerror(error: BaseException) -> str:

@@ -20,6 +20,7 @@ _EXPANSION: Final = 8
 _SMALL: Final = 64 * 1024 * 1024  # bytes; what any archive may expand to
 _MAGIC: Final = (
     (b"\x89HDF", "an HDF5 file (Keras or h5py)"),
+    (b"\x93NUMPY", "a single array (.npy)"),
     (b"GGUF", "a GGUF file (llama.cpp)"),
     (b"\x1f\x8b", "a gzip archive: unpack it first"),
     (b"BZh", "a bzip2 archive: unpack it first"),

@@ -1,4 +1,4 @@
-"""Brings the model's file to a local path, whatever its uri, and checks its digest."""
+"""Brings a file to a local path, whatever its uri, and checks its digest."""
 
 from __future__ import annotations
 
@@ -24,22 +24,29 @@ SCHEMES: Final = ("file", "http", "https", "pvc")
 
 @dataclass(frozen=True)
 class Source:
-    """Where models come from and where downloads are kept."""
+    """Where files come from and where downloads are kept; and for messages, who asked for them.
+
+    Attributes:
+        uri_variable: the environment variable that holds the uri.
+        spec_field: the field of the spec under which its user wrote uri and digest.
+    """
 
     cache_dir: Path
     pvc_mount: Path
     policy: DownloadPolicy = field(default_factory=DownloadPolicy)
+    uri_variable: str = ENV_MODEL_URI
+    spec_field: str = "model"
 
 
 @dataclass(frozen=True)
-class ModelFile:
+class LocalFile:
     """A local file; `content_type` is what a server called it, or ""."""
 
     path: Path
     content_type: str = ""
 
 
-def fetch(uri: str, digest: str | None, source: Source, tell: Callable[[str], None]) -> ModelFile:
+def fetch(uri: str, digest: str | None, source: Source, tell: Callable[[str], None]) -> LocalFile:
     """Return the file at `uri`, whose sha256 has been found to be `digest` if one is given.
 
     A download is kept under its digest: a container that starts again in the same pod finds it there.
@@ -52,63 +59,67 @@ def fetch(uri: str, digest: str | None, source: Source, tell: Callable[[str], No
     """
     parts = urlsplit(uri)
     if parts.scheme not in SCHEMES:
-        raise bad_setting(ENV_MODEL_URI, f"its scheme must be one of {', '.join(SCHEMES)}")
+        raise bad_setting(source.uri_variable, f"its scheme must be one of {', '.join(SCHEMES)}")
     if parts.scheme in ("http", "https"):
         if not parts.hostname or parts.username is not None:
-            raise bad_setting(ENV_MODEL_URI, "must name a host, and no user or password")
+            raise bad_setting(source.uri_variable, "must name a host, and no user or password")
         return _downloaded(uri, digest, source, tell)
     if parts.scheme == "file":
         if parts.netloc:
-            raise bad_setting(ENV_MODEL_URI, "file:// takes an absolute path, as in file:///models/digits.pt")
-        file = ModelFile(_existing(Path(unquote(parts.path)), permanent=True))
+            raise bad_setting(
+                source.uri_variable, "file:// takes an absolute path, as in file:///models/digits.pt"
+            )
+        file = LocalFile(_existing(Path(unquote(parts.path)), source, permanent=True))
     else:
-        file = ModelFile(_on_claim(parts.netloc, unquote(parts.path), source.pvc_mount))
+        file = LocalFile(_on_claim(parts.netloc, unquote(parts.path), source))
     if digest:
         tell(f"checking the sha256 of {file.path}")
-        _verify(file, digest)
+        _verify(file, digest, source)
     return file
 
 
-def _on_claim(claim: str, name: str, mount: Path) -> Path:
-    path = mount / name.lstrip("/")
-    # A link must not lead out of the volume: parts of a file that is no model may be told to who applied the uri.
-    if not claim or not path.resolve().is_relative_to(mount.resolve()):
+def _on_claim(claim: str, name: str, source: Source) -> Path:
+    path = source.pvc_mount / name.lstrip("/")
+    # A link must not lead out of the volume: parts of a file of the wrong kind may be told to who applied the uri.
+    if not claim or not path.resolve().is_relative_to(source.pvc_mount.resolve()):
         raise bad_setting(
-            ENV_MODEL_URI, "pvc:// takes a claim and a path on it, as in pvc://models/digits.pt"
+            source.uri_variable, "pvc:// takes a claim and a path on it, as in pvc://models/digits.pt"
         )
-    return _existing(path, permanent=False)
+    return _existing(path, source, permanent=False)
 
 
-def _existing(path: Path, *, permanent: bool) -> Path:
+def _existing(path: Path, source: Source, *, permanent: bool) -> Path:
     try:
         with path.open("rb"):
             return path
     except OSError as error:
-        raise failed(f"{path}: {error.strerror}; check model.uri", permanent=permanent) from None
+        raise failed(
+            f"{path}: {error.strerror}; check {source.spec_field}.uri", permanent=permanent
+        ) from None
 
 
-def _downloaded(url: str, digest: str | None, source: Source, tell: Callable[[str], None]) -> ModelFile:
+def _downloaded(url: str, digest: str | None, source: Source, tell: Callable[[str], None]) -> LocalFile:
     kept = source.cache_dir / (f"sha256-{digest}" if digest else "model")
     if digest and kept.exists():
         if sha256_of(kept) == digest:
-            log.info("the model is in the cache already: %s", kept)
-            return ModelFile(kept)
+            log.info("the file is in the cache already: %s", kept)
+            return LocalFile(kept)
         kept.unlink()
     part = source.cache_dir / "download.part"
     try:
         source.cache_dir.mkdir(parents=True, exist_ok=True)
-        content_type = Download(url, part, source.policy, tell).run()
+        content_type = Download(url, part, source.policy, tell, f"{source.spec_field}.uri").run()
         log.info("downloaded %d bytes", part.stat().st_size)
         if digest:
             tell("checking the sha256 of what was downloaded")
-            _verify(ModelFile(part, content_type), digest)
+            _verify(LocalFile(part, content_type), digest, source)
         part.replace(kept)
     except OSError as error:
         raise failed(f"cannot write to {source.cache_dir}: {error.strerror}", permanent=False) from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
-    return ModelFile(kept, content_type)
+    return LocalFile(kept, content_type)
 
 
 def sha256_of(path: Path) -> str:
@@ -117,12 +128,12 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _verify(file: ModelFile, digest: str) -> None:
+def _verify(file: LocalFile, digest: str, source: Source) -> None:
     actual = sha256_of(file.path)
     if actual != digest:
         raise LoadError(
             FailureReason.DIGEST_MISMATCH,
-            f"the file has sha256:{actual}, but model.digest is sha256:{digest}; either the file was changed"
-            f" or the digest is another file's. What came is {describe(file.path, file.content_type)}",
+            f"the file has sha256:{actual}, but {source.spec_field}.digest is sha256:{digest}; either the file"
+            f" was changed or the digest is another file's. What came is {describe(file.path, file.content_type)}",
             permanent=True,
         )

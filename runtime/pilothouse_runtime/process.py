@@ -1,0 +1,48 @@
+"""What both programs of the image share: where their files are, and how they say why they end."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from pilothouse_runtime import contract
+from pilothouse_runtime.contract import LastWords
+from pilothouse_runtime.core.errors import LoadError
+
+log = logging.getLogger(__name__)
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Add the flags --termination-log, --cache-dir and --pvc-mount, which a pod leaves at their defaults."""
+    parser.add_argument("--termination-log", type=Path, default=Path(contract.TERMINATION_LOG))
+    parser.add_argument(
+        "--cache-dir", type=Path, default=Path(contract.CACHE_DIR), help="where downloads are kept"
+    )
+    parser.add_argument(
+        "--pvc-mount", type=Path, default=Path(contract.PVC_MOUNT), help="root of pvc:// paths"
+    )
+
+
+def leave_words(failure: LoadError, termination_log: Path) -> None:
+    """Tell the log and the termination log why the process gives up."""
+    log.error(failure.message, extra={"reason": failure.reason, "permanent": failure.permanent})
+    leave(LastWords(failure.reason, failure.message, failure.permanent).encode(), termination_log)
+
+
+def leave(text: str, termination_log: Path) -> None:
+    """Write the termination message; a log that cannot be written is told of, and is no reason to fail."""
+    try:
+        termination_log.write_text(text)
+    except OSError as error:
+        log.warning("cannot write %s: %s", termination_log, error.strerror)
+
+
+def exit_now(code: int) -> NoReturn:
+    """End the process, whatever its other threads are doing or waiting for."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
