@@ -11,10 +11,13 @@ from datetime import datetime
 from pilothouse.control.errors import BlockedError, ConflictError, GoneError, TransientError
 from pilothouse.control.ports import Applier, Reader, Recorder, Sampler, StatusWriter, Telemetry
 from pilothouse.plan.actions import Action, Apply, Delete, Label, Notice
-from pilothouse.plan.decide import Decision, blocked, decide, look_again
+from pilothouse.plan.answers import Problem
+from pilothouse.plan.decide import Decision, blocked, decide, questions
+from pilothouse.plan.samples import Samples
 from pilothouse.plan.seen import Json, Key, Seen
-from pilothouse.plan.status import Problem, compose
+from pilothouse.plan.status import compose
 from pilothouse.plan.template import Defaults
+from pilothouse.plan.waking import look_again
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +48,7 @@ class Reconciler:
         telemetry: Telemetry,
         defaults: Defaults,
         clock: Callable[[], datetime],
-        sampler: Sampler | None = None,
+        sampler: Sampler,
     ) -> None:
         self._reader = reader
         self._applier = applier
@@ -84,11 +87,11 @@ class Reconciler:
         if seen is None or "deletionTimestamp" in seen.body["metadata"]:
             # Its children have it as their owner: the garbage collector takes them.
             self._telemetry.forget(key)
-            if self._sampler is not None:
-                self._sampler.forget(key)
+            self._sampler.forget(key)
             return Result("gone")
         now = self._clock()
-        decision = decide(seen, self._defaults, now)
+        samples = await self._measured(seen, now)
+        decision = decide(seen, self._defaults, now, samples)
         problem, notices = decision.problem, decision.notices
         state = decision.state
         interrupted: Exception | None = None
@@ -99,13 +102,21 @@ class Reconciler:
             notices = (*notices, *blocked(seen, problem))
         except (TransientError, ConflictError, GoneError) as error:
             interrupted = error
-        status = compose(seen, decision.spec, state, problem, now)
+        status = compose(seen, decision.facts, state, problem, now)
         await self._write(seen, status, notices)
         if interrupted is not None:
             raise interrupted
         if problem is not None:
-            return Result("invalid" if decision.spec is None else "blocked", failed=decision.spec is not None)
+            invalid = decision.facts is None
+            return Result("invalid" if invalid else "blocked", failed=not invalid)
         return Result("ok", look_again(decision, seen, status, now))
+
+    async def _measured(self, seen: Seen, now: datetime) -> Samples | None:
+        ask = questions(seen, self._defaults, now)
+        if ask is None:
+            self._sampler.forget(seen.key)
+            return None
+        return await self._sampler.sample(seen.key, ask)
 
     async def _act(self, decision: Decision) -> None:
         for action in decision.actions:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 
 from pilothouse.api import names
-from pilothouse.api.conditions import RevisionState
-from pilothouse.api.durations import seconds
+from pilothouse.api.conditions import Phase, RevisionState
 from pilothouse.api.revision import revision_hash
+from pilothouse.api.rollout import Strategy
 from pilothouse.api.spec import ModelDeploymentSpec
-from pilothouse.plan.actions import Action, Apply, Delete
-from pilothouse.plan.clock import after
+from pilothouse.plan import routing, validation
+from pilothouse.plan.actions import Action, Apply, Delete, Label
+from pilothouse.plan.companions import autoscaler, budget
 from pilothouse.plan.compare import covers
+from pilothouse.plan.facts import Facts, pods_of
 from pilothouse.plan.revisions import Record, child_metadata, manifest, recorded
 from pilothouse.plan.seen import Json, Seen
+from pilothouse.plan.sizes import size, standing_by
 from pilothouse.plan.state import Entry, State
 from pilothouse.plan.template import Defaults, pod_template
 from pilothouse_runtime.contract import HTTP_PORT_NAME
@@ -25,10 +27,17 @@ SERVICE_PORT = 80
 
 @dataclass(frozen=True)
 class Wanted:
-    """What should exist: manifests in the order to write them in, and (kind, name) of all that may stay."""
+    """What should exist.
+
+    Attributes:
+        manifests: in the order to write them in.
+        kept: (kind, name) of all that may stay.
+        standing_by: uids of pods that are to be kept out of a mix.
+    """
 
     manifests: tuple[Json, ...]
     kept: frozenset[tuple[str, str]]
+    standing_by: frozenset[str]
 
 
 def target_name(seen: Seen, spec: ModelDeploymentSpec) -> str:
@@ -36,14 +45,16 @@ def target_name(seen: Seen, spec: ModelDeploymentSpec) -> str:
     return names.revision_name(seen.key.name, revision_hash(spec))
 
 
-def want(seen: Seen, spec: ModelDeploymentSpec, state: State, defaults: Defaults, now: datetime) -> Wanted:
+def want(facts: Facts, state: State, defaults: Defaults) -> Wanted:
     """Return the children that `state` asks for.
 
     A revision whose record somebody deleted, and which `spec` no longer describes, is left as it is: there is
     nothing to make its pods from, and those that run may be serving.
     """
-    manifests: list[Json] = []
-    kept: set[tuple[str, str]] = set()
+    seen, spec = facts.seen, facts.spec
+    # The model's own Service comes first: requests leave a revision before its pods do.
+    manifests: list[Json] = list(_shared(facts, state, defaults))
+    kept = {(m["kind"], m["metadata"]["name"]) for m in manifests} | _validations(state)
     for entry in state.entries:
         kinds = ["ControllerRevision"]
         if entry.state is not RevisionState.RETIRED:
@@ -54,32 +65,37 @@ def want(seen: Seen, spec: ModelDeploymentSpec, state: State, defaults: Defaults
             continue
         made = [
             manifest(seen.body, record),
-            _service(seen.body, entry.name, entry.name),
-            _deployment(seen, record, replicas(seen, spec, state, entry, now)),
+            _service(seen.body, entry.name, (entry.name,), entry.name),
+            _deployment(seen, record, size(facts, state, entry)),
         ]
         manifests += [m for m in made if m["kind"] in kinds]
-    if state.serving is not None:
-        manifests.append(_service(seen.body, seen.key.name, state.serving))
-        kept.add(("Service", seen.key.name))
-    return Wanted(tuple(manifests), frozenset(kept))
+    return Wanted(tuple(manifests), frozenset(kept), standing_by(facts, state))
 
 
-def replicas(seen: Seen, spec: ModelDeploymentSpec, state: State, entry: Entry, now: datetime) -> int:
-    """Return how many pods the revision of `entry` should have.
+def _shared(facts: Facts, state: State, defaults: Defaults) -> Iterator[Json]:
+    """Yield what belongs to no single revision."""
+    body, spec, name = facts.seen.body, facts.spec, facts.seen.key.name
+    if state.serving is None:
+        return
+    yield _service(body, name, routing.route(state, spec))
+    if spec.rollout.strategy is Strategy.BLUE_GREEN:
+        yield _service(body, name + names.PREVIEW_SUFFIX, (state.candidate or state.serving,))
+    yield budget(body, state.serving, defaults)
+    scaler = autoscaler(body, spec, defaults)
+    if scaler is not None:
+        yield scaler
+    validated = validation.wanted(state, spec)
+    if validated is not None and facts.seen.job(validated) is None and not facts.idle(state):
+        job = validation.job(facts.seen, spec, state, validated, defaults)
+        if job is not None:
+            yield job
 
-    Candidate and stable: what the spec asks for. Draining: what it has. Failed: what it has for as long as
-    its logs are of use (`scaleDownDelay`), then none; but a first revision, with nothing else serving, keeps
-    trying.
-    """
-    if entry.state in (RevisionState.CANDIDATE, RevisionState.STABLE):
-        return spec.replicas
-    if entry.state is RevisionState.FAILED:
-        if state.stable is None:
-            return spec.replicas
-        if now >= after(entry.since, seconds(spec.rollout.scale_down_delay)):
-            return 0
-    live = seen.deployment(entry.name)
-    return int(live["spec"].get("replicas", spec.replicas)) if live else 0
+
+def _validations(state: State) -> set[tuple[str, str]]:
+    """A validation's Job is never written twice (its template cannot change); it stays while its log may help."""
+    rollout = state.rollout
+    past = (Phase.PROGRESSING, Phase.RETRYING, Phase.COMPLETE)
+    return set() if rollout is None or rollout.phase in past else {("Job", rollout.revision)}
 
 
 def actions(seen: Seen, wanted: Wanted) -> Iterator[Action]:
@@ -88,6 +104,9 @@ def actions(seen: Seen, wanted: Wanted) -> Iterator[Action]:
         "ControllerRevision": seen.revision,
         "Deployment": seen.deployment,
         "Service": seen.service,
+        "Job": seen.job,
+        "PodDisruptionBudget": seen.budget,
+        "HorizontalPodAutoscaler": seen.autoscaler,
     }
     for wish in wanted.manifests:
         found = live[wish["kind"]](wish["metadata"]["name"])
@@ -95,16 +114,30 @@ def actions(seen: Seen, wanted: Wanted) -> Iterator[Action]:
             yield Apply(wish, new=True)
         elif not covers(found, wish):
             yield Apply(wish, new=False)
-    for kind, api_version, children in (
-        ("Deployment", "apps/v1", seen.deployments),
-        ("Service", "v1", seen.services),
-        ("ControllerRevision", "apps/v1", seen.revisions),
+    yield from _labels(seen, wanted)
+    for kind, children in (
+        ("Deployment", seen.deployments),
+        ("Service", seen.services),
+        ("Job", seen.jobs),
+        ("HorizontalPodAutoscaler", seen.autoscalers),
+        ("PodDisruptionBudget", seen.budgets),
+        ("ControllerRevision", seen.revisions),
     ):
         for child in children:
             meta = child["metadata"]
             unwanted = (kind, meta["name"]) not in wanted.kept
             if unwanted and seen.owned(child) and "deletionTimestamp" not in meta:
-                yield Delete(api_version, kind, meta["namespace"], meta["name"], meta["uid"])
+                yield Delete(child["apiVersion"], kind, meta["namespace"], meta["name"], meta["uid"])
+
+
+def _labels(seen: Seen, wanted: Wanted) -> Iterator[Label]:
+    """Yield what puts pods into the mix or takes them out of it; a pod is born into it, by its template."""
+    for deployment in seen.deployments:
+        for pod in pods_of(seen, deployment["metadata"]["name"]):
+            meta = pod["metadata"]
+            value = names.NOT_SERVING if meta["uid"] in wanted.standing_by else names.SERVING
+            if meta["labels"].get(names.LABEL_SERVING) != value:
+                yield Label(meta["namespace"], meta["name"], meta["uid"], names.LABEL_SERVING, value)
 
 
 def _record(seen: Seen, spec: ModelDeploymentSpec, entry: Entry, defaults: Defaults) -> Record | None:
@@ -133,32 +166,12 @@ def _deployment(seen: Seen, record: Record, count: int) -> Json:
     }
 
 
-def _service(owner: Json, name: str, revision: str) -> Json:
-    """Return the Service `name` that sends requests to the pods of `revision`."""
-    model = owner["metadata"]["name"]
+def _service(owner: Json, name: str, to: routing.Route, revision: str | None = None) -> Json:
+    """Return the Service `name` that sends requests by a route; `revision` is the one whose own Service it is."""
+    port = {"name": HTTP_PORT_NAME, "port": SERVICE_PORT, "targetPort": HTTP_PORT_NAME, "protocol": "TCP"}
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": child_metadata(owner, name, revision if name == revision else None),
-        "spec": {
-            "selector": names.pod_selector(model, revision),
-            "ports": [
-                {
-                    "name": HTTP_PORT_NAME,
-                    "port": SERVICE_PORT,
-                    "targetPort": HTTP_PORT_NAME,
-                    "protocol": "TCP",
-                }
-            ],
-        },
+        "metadata": child_metadata(owner, name, revision),
+        "spec": {"selector": routing.selector(owner["metadata"]["name"], to), "ports": [port]},
     }
-
-
-def switched(seen: Seen, revision: str | None) -> bool:
-    """Whether the model's own Service is seen to send requests to `revision`."""
-    service = seen.service(seen.key.name)
-    return (
-        service is not None
-        and revision is not None
-        and service["spec"].get("selector") == names.pod_selector(seen.key.name, revision)
-    )

@@ -1,41 +1,47 @@
-"""One pass, decided: what to do to the cluster now, what to remember, what to tell, and when to look again."""
+"""One pass, decided: what to ask, what to do to the cluster now, what to remember, what to tell."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 
-from pilothouse.api.conditions import Phase, Reason, RevisionState
-from pilothouse.api.durations import seconds
+from pilothouse.api.conditions import Reason
 from pilothouse.api.parse import parse
 from pilothouse.api.problems import InvalidSpec
-from pilothouse.api.spec import ModelDeploymentSpec
+from pilothouse.api.problems import Problem as Wrong
 from pilothouse.plan import children, rollout
 from pilothouse.plan.actions import Action, Notice
+from pilothouse.plan.answers import Problem
+from pilothouse.plan.clock import moment
+from pilothouse.plan.facts import Facts, pods_of
+from pilothouse.plan.judging import analysed
+from pilothouse.plan.memory import load
+from pilothouse.plan.samples import Ask, Samples, Source
 from pilothouse.plan.seen import Json, Seen
-from pilothouse.plan.state import State, load
-from pilothouse.plan.status import Problem
+from pilothouse.plan.state import State
 from pilothouse.plan.template import Defaults
-
-# Pods say why they fail without any event that reaches the operator (it does not watch every pod of the cluster),
-# so while something is not ready it looks again: often at first, less often the longer it takes.
-_LOOK_AGAIN_MIN = 1.0
-_LOOK_AGAIN_MAX = 15.0
-_LOOK_AGAIN_SHARE = 0.1
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What one pass has to do. Without `spec` (it is invalid) nothing is done but saying so."""
+    """What one pass has to do. Without `facts` (the spec is invalid) nothing is done but saying so.
 
-    spec: ModelDeploymentSpec | None
+    Attributes:
+        facts: what the decision was taken on.
+        state: what to remember.
+        actions: what to do now, by the state as it was written before.
+        notices: what to tell.
+        problem: why nothing is done.
+    """
+
+    facts: Facts | None
     state: State
     actions: tuple[Action, ...] = ()
     notices: tuple[Notice, ...] = ()
     problem: Problem | None = None
 
 
-def decide(seen: Seen, defaults: Defaults, now: datetime) -> Decision:
+def decide(seen: Seen, defaults: Defaults, now: datetime, samples: Samples | None = None) -> Decision:
     """Decide one pass from what was seen; the same arguments give the same decision.
 
     The actions come from the state as it was written; the transition, if one is due, only changes what is written
@@ -44,20 +50,75 @@ def decide(seen: Seen, defaults: Defaults, now: datetime) -> Decision:
     status = seen.body.get("status") or {}
     state = load(status)
     try:
-        spec = parse(seen.body)
+        facts = _facts(seen, defaults, now, samples)
     except InvalidSpec as error:
         problem = Problem(Reason.INVALID_SPEC, str(error))
         return Decision(None, state, notices=tuple(_news(status, problem)), problem=problem)
-    target = children.target_name(seen, spec)
     # Nothing is known before the first status is written, so whatever exists is not known to be unwanted.
-    wanted = children.want(seen, spec, state, defaults, now) if state.target else None
-    step = rollout.advance(state, rollout.Facts(seen, spec, target, now))
+    wanted = children.want(facts, state, defaults) if state.target else None
+    step = rollout.advance(state, facts)
     return Decision(
-        spec=spec,
+        facts=facts,
         state=step.state if step else state,
         actions=tuple(children.actions(seen, wanted)) if wanted else (),
         notices=step.notices if step else (),
     )
+
+
+def questions(seen: Seen, defaults: Defaults, now: datetime) -> Ask | None:
+    """Return which requests this pass wants to have counted, or None where none are being analysed.
+
+    Asked in every pass of an analysis, so that whoever answers knows how the counters stood when a window began.
+    """
+    state = load(seen.body.get("status") or {})
+    try:
+        facts = _facts(seen, defaults, now)
+    except InvalidSpec:
+        return None
+    running, spec = analysed(state, facts), facts.spec.rollout.analysis
+    if running is None or running.analysis is None or spec is None or state.stable is None:
+        return None
+    since = running.analysis.since
+    words = {
+        "namespace": seen.key.namespace,
+        "model": seen.key.name,
+        "revision": running.revision,
+        "stable": state.stable,
+        "window": f"{max(round((now - since).total_seconds()), 1)}s",
+    }
+    return Ask(
+        since=since,
+        pods={name: _sources(seen, name) for name in (state.stable, running.revision)},
+        queries={query.name: _filled_in(query.query, words) for query in spec.prometheus},
+    )
+
+
+def _sources(seen: Seen, revision: str) -> tuple[Source, ...]:
+    return tuple(
+        Source(pod["metadata"]["uid"], pod["status"]["podIP"], moment(pod["metadata"]["creationTimestamp"]))
+        for pod in pods_of(seen, revision)
+        if pod.get("status", {}).get("podIP")
+    )
+
+
+def _filled_in(query: str, words: dict[str, str]) -> str:
+    for word, value in words.items():
+        query = query.replace(f"$({word})", value)
+    return query
+
+
+def _facts(seen: Seen, defaults: Defaults, now: datetime, samples: Samples | None = None) -> Facts:
+    """Return what the spec asks for beside what was seen.
+
+    Raises:
+        InvalidSpec: the spec breaks a rule, or asks for what this operator is not configured for.
+    """
+    spec = parse(seen.body)
+    analysis = spec.rollout.analysis
+    if analysis is not None and analysis.prometheus and not defaults.prometheus:
+        message = "cannot be asked: the operator knows no Prometheus; set the chart's prometheus.url"
+        raise InvalidSpec((Wrong("spec.rollout.analysis.prometheus", message),))
+    return Facts(seen, spec, children.target_name(seen, spec), now, samples)
 
 
 def blocked(seen: Seen, problem: Problem) -> tuple[Notice, ...]:
@@ -70,35 +131,3 @@ def _news(status: Json, problem: Problem) -> list[Notice]:
     if (ready.get("reason"), ready.get("message")) == (problem.reason, problem.message):
         return []
     return [Notice("Warning", str(problem.reason), problem.message)]
-
-
-def look_again(decision: Decision, seen: Seen, status: Json, now: datetime) -> float | None:
-    """Return in how many seconds the object must be looked at again, or None where only the resync is due.
-
-    Args:
-        decision: what this pass decided.
-        seen: what this pass saw.
-        status: the status that this pass wrote.
-        now: the time of this pass.
-    """
-    if decision.spec is None:
-        return None
-    if decision.state != load(seen.body.get("status") or {}):
-        return 0.0
-    times: list[float] = []
-    delay = seconds(decision.spec.rollout.scale_down_delay)
-    for entry in decision.state.entries:
-        waits = entry.state in (RevisionState.DRAINING, RevisionState.FAILED)
-        remaining = delay - (now - entry.since).total_seconds()
-        if waits and remaining > 0:
-            times.append(remaining)
-    running = decision.state.rollout
-    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status["conditions"])
-    # After a failure only the Deployment's own events count.
-    if running is not None and not ready and running.phase is not Phase.FAILED:
-        elapsed = (now - running.started_at).total_seconds()
-        times.append(min(max(elapsed * _LOOK_AGAIN_SHARE, _LOOK_AGAIN_MIN), _LOOK_AGAIN_MAX))
-        if running.phase is Phase.PROGRESSING:
-            limit = seconds(decision.spec.rollout.progress_deadline) - elapsed
-            times += [limit] if limit > 0 else []
-    return min(times, default=None)

@@ -46,14 +46,36 @@ def pod_template(name: str, revision: str, spec: ModelDeploymentSpec, defaults: 
         defaults: what to use where the spec names nothing.
     """
     runtime = spec.runtime
+    claim = claim_of(spec.model.uri)
+    pod = restricted_pod(runtime, _container(name, revision, spec, defaults), claim)
+    metadata: Json = {
+        "labels": {
+            **runtime.pod_labels,
+            **names.child_labels(name, revision),
+            names.LABEL_SERVING: names.SERVING,
+        }
+    }
+    if runtime.pod_annotations:
+        metadata["annotations"] = dict(runtime.pod_annotations)
+    return {"metadata": metadata, "spec": pod}
+
+
+def restricted_pod(runtime: Runtime, container: Json, claim: str | None) -> Json:
+    """Return the spec of a pod of one container, placed as `runtime` says, with as few rights as will do.
+
+    Args:
+        runtime: where the pod may run, and who it is.
+        container: made by `restricted_container` for the same claim.
+        claim: PersistentVolumeClaim with a file to read, or None.
+    """
     pod: Json = {
         "automountServiceAccountToken": False,
         # One environment variable for each Service of the namespace would make a pod's environment depend on them.
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": runtime.termination_grace_period_seconds,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [_container(name, revision, spec, defaults)],
-        "volumes": _volumes(spec.model),
+        "containers": [container],
+        "volumes": _volumes(claim),
     }
     optional: Json = {
         "nodeSelector": runtime.node_selector,
@@ -62,34 +84,37 @@ def pod_template(name: str, revision: str, spec: ModelDeploymentSpec, defaults: 
         "serviceAccountName": runtime.service_account_name,
         "imagePullSecrets": [_json(s) for s in runtime.image_pull_secrets],
     }
-    pod |= {field: value for field, value in optional.items() if value}
-    metadata: Json = {"labels": {**runtime.pod_labels, **names.child_labels(name, revision)}}
-    if runtime.pod_annotations:
-        metadata["annotations"] = dict(runtime.pod_annotations)
-    return {"metadata": metadata, "spec": pod}
+    return pod | {field: value for field, value in optional.items() if value}
 
 
-def _container(name: str, revision: str, spec: ModelDeploymentSpec, defaults: Defaults) -> Json:
-    runtime = spec.runtime
-    port = contract.HTTP_PORT_NAME
-    container: Json = {
-        "name": CONTAINER,
-        "image": runtime.image or defaults.runtime_image,
-        "ports": [{"name": port, "containerPort": contract.HTTP_PORT, "protocol": "TCP"}],
-        "env": _environment(name, revision, spec),
+def restricted_container(name: str, image: str, claim: str | None) -> Json:
+    """Return a container of the runtime's image that may write its caches and its last words, and nothing else."""
+    return {
+        "name": name,
+        "image": image,
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
+        # Where a process dies without last words (killed, a broken image), its last log lines are the next best.
+        "terminationMessagePath": contract.TERMINATION_LOG,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": _mounts(claim),
+    }
+
+
+def _container(name: str, revision: str, spec: ModelDeploymentSpec, defaults: Defaults) -> Json:
+    runtime = spec.runtime
+    port = contract.HTTP_PORT_NAME
+    image = runtime.image or defaults.runtime_image
+    container = restricted_container(CONTAINER, image, claim_of(spec.model.uri)) | {
+        "ports": [{"name": port, "containerPort": contract.HTTP_PORT, "protocol": "TCP"}],
+        "env": _environment(name, revision, spec),
         # The server answers from its first second, long before the model is loaded.
         "startupProbe": _probe(contract.LIVE_PATH, period=1, failures=120),
         "livenessProbe": _probe(contract.LIVE_PATH, period=10, failures=3, timeout=5),
         "readinessProbe": _probe(contract.READY_PATH, period=2, failures=3, timeout=5),
-        # Where a process dies without last words (killed, a broken image), its last log lines are the next best.
-        "terminationMessagePath": contract.TERMINATION_LOG,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": _mounts(spec.model),
     }
     resources = _json(runtime.resources)
     if resources:
@@ -147,24 +172,24 @@ def _drain(runtime: Runtime) -> dict[str, str]:
     }
 
 
-def _volumes(model: Model) -> list[Json]:
+def _volumes(claim: str | None) -> list[Json]:
     volumes: list[Json] = [{"name": "tmp", "emptyDir": {}}, {"name": "cache", "emptyDir": {}}]
-    claim = _claim(model)
     if claim:
         volumes.append({"name": "model", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
     return volumes
 
 
-def _mounts(model: Model) -> list[Json]:
+def _mounts(claim: str | None) -> list[Json]:
     mounts: list[Json] = [
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own emptyDir, shared with nobody
         {"name": "cache", "mountPath": contract.CACHE_DIR},
     ]
-    if _claim(model):
+    if claim:
         mounts.append({"name": "model", "mountPath": contract.PVC_MOUNT, "readOnly": True})
     return mounts
 
 
-def _claim(model: Model) -> str | None:
-    parts = urlsplit(model.uri)
+def claim_of(uri: str) -> str | None:
+    """Return the PersistentVolumeClaim that a pvc:// uri names, or None for any other."""
+    parts = urlsplit(uri)
     return parts.netloc if parts.scheme == "pvc" else None

@@ -1,0 +1,172 @@
+"""What the guards of transitions look at: drawn once from what was seen, what is asked for and what was measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pilothouse.api.conditions import Phase
+from pilothouse.api.durations import seconds
+from pilothouse.api.names import LABEL_REVISION
+from pilothouse.api.rollout import Strategy
+from pilothouse.api.spec import ModelDeploymentSpec
+from pilothouse.plan.causes import Diagnosis, diagnose
+from pilothouse.plan.clock import after, moment
+from pilothouse.plan.routing import step_weight
+from pilothouse.plan.samples import Samples
+from pilothouse.plan.seen import Json, Seen
+from pilothouse.plan.state import Rollout, State
+from pilothouse.plan.weights import Split, split
+
+# Where old pods stand in the way of a mix of revisions, their connections have this long to end (seconds), even where
+# scaleDownDelay, which also keeps the way back open, is longer.
+_DRAIN_AT_LEAST = 30.0
+
+
+def pods_of(seen: Seen, revision: str | None) -> list[Json]:
+    """Return the pods of one revision that are not on their way out.
+
+    Pods older than the Deployment are left over from an earlier try of the same revision: the garbage collector
+    is about to take them, and neither their readiness nor their failure says anything about this one.
+    """
+    deployment = seen.deployment(revision or "")
+    if deployment is None:
+        return []
+    born = moment(deployment["metadata"]["creationTimestamp"])
+    return [
+        p
+        for p in _labelled(seen, revision)
+        if "deletionTimestamp" not in p["metadata"] and moment(p["metadata"]["creationTimestamp"]) >= born
+    ]
+
+
+def _labelled(seen: Seen, revision: str | None) -> list[Json]:
+    return [p for p in seen.pods if p["metadata"].get("labels", {}).get(LABEL_REVISION) == revision]
+
+
+def is_ready(pod: Json) -> bool:
+    """Whether the kubelet says that a pod is Ready."""
+    conditions = pod.get("status", {}).get("conditions") or ()
+    return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
+
+
+def desired_replicas(spec: ModelDeploymentSpec) -> int:
+    """Return how many pods are to serve: what the spec says, within the autoscaler's bounds where there is one.
+
+    Zero is zero: that is how an autoscaled model is switched off.
+    """
+    scaling = spec.autoscaling
+    if scaling is None or spec.replicas == 0:
+        return spec.replicas
+    return min(max(spec.replicas, scaling.min_replicas), scaling.max_replicas)
+
+
+def limited_surge(spec: ModelDeploymentSpec) -> int | None:
+    """Return how many pods there may be beyond those that serve, or None where there is room for as many again."""
+    surge = spec.rollout.surge
+    if spec.rollout.strategy is not Strategy.ROLLING_UPDATE or surge is None:
+        return None
+    return surge if surge < desired_replicas(spec) else None
+
+
+def plan_of(spec: ModelDeploymentSpec) -> str:
+    """Return a fingerprint of the way that a rollout takes, to notice where it is changed under way."""
+    rollout = spec.rollout
+    way = [
+        str(rollout.strategy),
+        rollout.surge,
+        [step.model_dump(mode="json", by_alias=True) for step in rollout.steps],
+    ]
+    return hashlib.sha256(json.dumps(way, sort_keys=True).encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One look, and what it is judged by."""
+
+    seen: Seen
+    spec: ModelDeploymentSpec
+    target: str
+    now: datetime
+    samples: Samples | None = None
+    _ready: dict[str | None, int] = field(default_factory=dict, compare=False)
+
+    @property
+    def replicas(self) -> int:
+        return desired_replicas(self.spec)
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        return self.seen.body["metadata"].get("annotations") or {}
+
+    def ready(self, revision: str | None) -> int:
+        """Return how many pods of a revision are ready, by the pods' own word."""
+        if revision not in self._ready:
+            self._ready[revision] = sum(map(is_ready, pods_of(self.seen, revision)))
+        return self._ready[revision]
+
+    def present(self, revision: str | None) -> int:
+        """Return how many pods of a revision take up room on some node, those that are just ending included."""
+        phases = (p.get("status", {}).get("phase") for p in _labelled(self.seen, revision))
+        return sum(phase not in ("Succeeded", "Failed") for phase in phases)
+
+    def full(self, revision: str | None) -> bool:
+        """Whether a revision's Deployment exists and has all the ready pods that are asked for."""
+        return self.seen.deployment(revision or "") is not None and self.ready(revision) >= self.replicas
+
+    def diagnosis(self, revision: str) -> Diagnosis | None:
+        return diagnose(pods_of(self.seen, revision), self.seen.deployment(revision))
+
+    def alone(self, *revisions: str | None) -> bool:
+        """Whether no pod of any other revision is left that a mixed Service would send requests to."""
+        return all(
+            "deletionTimestamp" in pod["metadata"]
+            or pod["metadata"].get("labels", {}).get(LABEL_REVISION) in (None, *revisions)
+            for pod in self.seen.pods
+        )
+
+    def idle(self, state: State) -> bool:
+        """Whether a rollout has to wait for pods to try the candidate with: the model is scaled to zero."""
+        way = self.spec.rollout
+        gated = bool(way.steps) or way.validation is not None or not way.auto_promote
+        skip = state.rollout is not None and state.rollout.skip
+        return self.replicas == 0 and gated and not skip and state.candidate not in (None, state.stable)
+
+    def passed(self, since: datetime) -> float:
+        """Return the seconds since then."""
+        return (self.now - since).total_seconds()
+
+    def drained_at(self, since: datetime, *, in_the_way: bool) -> datetime:
+        """Return when pods that were replaced then have drained."""
+        delay = seconds(self.spec.rollout.scale_down_delay)
+        return after(since, min(delay, _DRAIN_AT_LEAST) if in_the_way else delay)
+
+
+def needed(rollout: Rollout, state: State, spec: ModelDeploymentSpec) -> int:
+    """Return how many ready pods of the candidate its present phase or step needs."""
+    replicas = desired_replicas(spec)
+    if rollout.phase in (Phase.PROGRESSING, Phase.VALIDATING):
+        return min(_first_pods(rollout, state, spec), replicas)
+    if rollout.phase is Phase.SHIFTING and spec.rollout.strategy is Strategy.CANARY:
+        return step_split(rollout, spec).candidate
+    return replicas
+
+
+def _first_pods(rollout: Rollout, state: State, spec: ModelDeploymentSpec) -> int:
+    """Return how many pods are brought up before anything else happens."""
+    replicas, surge = desired_replicas(spec), limited_surge(spec)
+    if state.stable is None:
+        return replicas
+    if surge is not None:
+        return max(surge, 1)
+    if spec.rollout.strategy is Strategy.CANARY and not rollout.skip:
+        return split(step_weight(spec.rollout, 0), replicas).candidate
+    return replicas
+
+
+def step_split(rollout: Rollout, spec: ModelDeploymentSpec) -> Split:
+    """Return how many pods of each side the present step asks for."""
+    return split(step_weight(spec.rollout, rollout.step or 0), desired_replicas(spec))

@@ -1,0 +1,88 @@
+"""How many pods each revision should have, and which pods of the stable one stand by during a mix."""
+
+from __future__ import annotations
+
+from pilothouse.api import names
+from pilothouse.api.conditions import Phase, RevisionState
+from pilothouse.api.rollout import OnFailure, Strategy
+from pilothouse.plan import routing
+from pilothouse.plan.facts import Facts, is_ready, limited_surge, needed, pods_of
+from pilothouse.plan.seen import Json
+from pilothouse.plan.state import Entry, State
+from pilothouse.plan.weights import split
+
+
+def size(facts: Facts, state: State, entry: Entry) -> int:
+    """Return how many pods the revision of `entry` should have."""
+    match entry.state:
+        case RevisionState.STABLE:
+            return _stable(facts, state)
+        case RevisionState.CANDIDATE:
+            return _candidate(facts, state)
+        case RevisionState.FAILED:
+            return _failed(facts, state, entry)
+        case RevisionState.DRAINING:
+            return _live(facts, entry)
+        case RevisionState.RETIRED:
+            return 0
+
+
+def _stable(facts: Facts, state: State) -> int:
+    """The stable revision keeps all its pods until it is replaced; only where there is no room it makes some."""
+    rollout, surge, replicas = state.rollout, limited_surge(facts.spec), facts.replicas
+    if rollout is None or surge is None or state.candidate in (None, state.stable):
+        return replicas
+    spare = 1 if surge == 0 else 0
+    if rollout.phase is not Phase.SHIFTING or not rollout.reached:
+        return replicas - spare
+    return min(max(replicas - spare - facts.ready(state.candidate), 0), replicas - spare)
+
+
+def _candidate(facts: Facts, state: State) -> int:
+    rollout, surge = state.rollout, limited_surge(facts.spec)
+    if rollout is None:
+        return facts.replicas
+    wanted = needed(rollout, state, facts.spec)
+    if surge is None or state.stable is None:
+        return wanted
+    # Old pods that are only just ending still take up room.
+    room = facts.replicas + surge - facts.present(state.stable)
+    return min(wanted, max(room, 0))
+
+
+def _failed(facts: Facts, state: State, entry: Entry) -> int:
+    """What it has for as long as its logs are of use, then nothing.
+
+    But a first revision, with nothing else serving, keeps trying; and where there is no room to spare, the stable
+    revision needs it at once.
+    """
+    if state.stable is None:
+        return facts.replicas
+    if limited_surge(facts.spec) is not None:
+        return 0
+    if facts.spec.rollout.on_failure is OnFailure.PAUSE:
+        return _live(facts, entry)
+    return 0 if facts.now >= facts.drained_at(entry.since, in_the_way=False) else _live(facts, entry)
+
+
+def _live(facts: Facts, entry: Entry) -> int:
+    live = facts.seen.deployment(entry.name)
+    return int(live["spec"].get("replicas", facts.replicas)) if live else 0
+
+
+def standing_by(facts: Facts, state: State) -> frozenset[str]:
+    """Return the uids of the stable revision's pods that are to be kept out of a mix.
+
+    That is so for weights beyond half. Pods that get requests already keep them, and unready ones go first.
+    """
+    rollout, spec = state.rollout, facts.spec
+    if rollout is None or spec.rollout.strategy is not Strategy.CANARY or len(routing.route(state, spec)) < 2:
+        return frozenset()
+    keep = split(routing.weight_in_force(rollout, spec), facts.replicas).stable
+    pods = sorted(pods_of(facts.seen, state.stable), key=_claim)
+    return frozenset(pod["metadata"]["uid"] for pod in pods[max(keep, 1) :])
+
+
+def _claim(pod: Json) -> tuple[bool, bool, str]:
+    serving = pod["metadata"].get("labels", {}).get(names.LABEL_SERVING) == names.SERVING
+    return (not is_ready(pod), not serving, pod["metadata"]["name"])
