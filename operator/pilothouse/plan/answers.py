@@ -62,10 +62,10 @@ def ready(facts: Facts | None, state: State, problem: Problem | None) -> Finding
     rollout, target = state.rollout, state.target
     if facts.spec.paused and facts.target != target:
         held = f"spec.paused is true: the rollout of revision {facts.target} begins when it is false"
-        return Finding(False, Reason.PAUSED, held + _keeps(state, facts.target))
+        return Finding(False, Reason.PAUSED, held + _keeps(facts, state, facts.target))
     if target is None or rollout is None:
         return Finding(False, Reason.PROGRESSING, "the rollout has not begun yet")
-    keeps = _keeps(state, target)
+    keeps = _keeps(facts, state, target)
     if rollout.phase is Phase.FAILED:
         way_out = (
             f"; change the spec, or try again with {command_annotation('retry')}={target}"
@@ -80,8 +80,12 @@ def ready(facts: Facts | None, state: State, problem: Problem | None) -> Finding
     return Finding(False, waits.reason, f"{waits.message}{keeps}")
 
 
-def _keeps(state: State, target: str) -> str:
-    return f"; revision {state.stable} keeps the traffic" if state.stable and state.stable != target else ""
+def _keeps(facts: Facts, state: State, target: str) -> str:
+    """Say who answers meanwhile."""
+    to = routing.route(state, facts.spec)
+    if state.stable is None or state.stable == target or state.stable not in to:
+        return ""
+    return f"; revision {state.stable} keeps {'the rest of ' if len(to) > 1 else ''}the traffic"
 
 
 def _converged(facts: Facts, state: State, rollout: Rollout, target: str) -> Finding:

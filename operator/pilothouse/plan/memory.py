@@ -60,8 +60,9 @@ def _load_entry(data: Json) -> Entry:
 
 
 def dump_rollout(rollout: Rollout) -> Json:
-    """Return what is remembered of a rollout."""
+    """Return what is remembered of a rollout. What one under way waits for is not: it is found anew in each pass."""
     done, analysis = rollout.validation, rollout.analysis
+    over = rollout.phase is Phase.FAILED
     return _filled(
         revision=rollout.revision,
         phase=str(rollout.phase),
@@ -77,13 +78,14 @@ def dump_rollout(rollout: Rollout) -> Json:
         skipSteps=rollout.skip,
         validation=done and _dump_validated(done),
         analysis=analysis and _dump_analysis(analysis),
-        reason=str(rollout.reason),
-        message=rollout.message,
+        reason=str(rollout.reason) if over else "",
+        message=rollout.message if over else "",
     )
 
 
 def _load_rollout(data: Json) -> Rollout:
     done, analysis = data.get("validation"), data.get("analysis")
+    over = data["phase"] == Phase.FAILED
     return Rollout(
         revision=data["revision"],
         phase=Phase(data["phase"]),
@@ -99,8 +101,8 @@ def _load_rollout(data: Json) -> Rollout:
         skip=data.get("skipSteps", False),
         validation=_load_validated(done) if done else None,
         analysis=_load_analysis(analysis) if analysis else None,
-        reason=data.get("reason", ""),
-        message=data.get("message", ""),
+        reason=data.get("reason", "") if over else "",
+        message=data.get("message", "") if over else "",
     )
 
 
