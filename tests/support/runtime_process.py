@@ -13,11 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from pilothouse_runtime import contract
-from pilothouse_runtime.contract import LastWords
+from pilothouse_runtime.contract import LastWords, ValidationReport
 
 ROOT: Final = Path(__file__).parents[2]
 PATIENCE: Final = 120.0  # seconds; for a machine that is busy, not for one that is well
@@ -119,6 +120,61 @@ def runtime(folder: Path, uri: str, **environment: str) -> Iterator[RuntimeProce
         process.wait()
         assert process.process.stderr is not None
         process.process.stderr.close()
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How a validation ended: exit code, what is in its termination log, and its log lines."""
+
+    code: int
+    report: ValidationReport | None
+    words: LastWords | None
+    lines: list[dict[str, Any]]
+
+
+def start_validation(folder: Path, data: str, url: str, **environment: str) -> subprocess.Popen[str]:
+    """Start the validation program for the model `tiny`; `validated` waits for it.
+
+    Args:
+        folder: for its cache, its claim (pvc/) and its termination log.
+        data: uri of the data set.
+        url: where the revision answers.
+        environment: variables of `contract` without their prefix, such as VALIDATION_METRIC, which is accuracy.
+    """
+    places = {"termination-log": "validation-log", "cache-dir": "validation-cache", "pvc-mount": "pvc"}
+    given = {
+        "MODEL_NAME": "tiny",
+        "VALIDATION_METRIC": "accuracy",
+        "VALIDATION_URI": data,
+        "VALIDATION_URL": url,
+        **environment,
+    }
+    _, *module = contract.VALIDATION_COMMAND
+    return subprocess.Popen(
+        [sys.executable, *module]
+        + [word for name, path in places.items() for word in (f"--{name}", str(folder / path))],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "runtime")}
+        | {contract.ENV_PREFIX + name: value for name, value in given.items()},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def validated(folder: Path, program: subprocess.Popen[str]) -> Validation:
+    """Wait for the end of a validation started in `folder`."""
+    try:
+        _, told = program.communicate(timeout=PATIENCE)
+    finally:
+        program.kill()
+    log = folder / "validation-log"
+    text = log.read_text() if log.exists() else ""
+    lines = [json.loads(line) for line in told.splitlines()]  # every line it writes is JSON
+    return Validation(program.returncode, ValidationReport.decode(text), LastWords.decode(text), lines)
+
+
+def validate(folder: Path, data: str, url: str, **environment: str) -> Validation:
+    """Run the validation program to its end; arguments as for `start_validation`."""
+    return validated(folder, start_validation(folder, data, url, **environment))
 
 
 def eventually(condition: Any, what: str) -> None:
