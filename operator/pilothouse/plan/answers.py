@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import floor
 
-from pilothouse.api.conditions import ConditionType, Phase, Reason, Verdict
+from pilothouse.api.conditions import ConditionType, Phase, Reason
 from pilothouse.api.names import command_annotation
 from pilothouse.plan import routing
 from pilothouse.plan.causes import Diagnosis, diagnose
 from pilothouse.plan.clock import stamp
 from pilothouse.plan.facts import Facts, needed, pods_of
 from pilothouse.plan.forward import step_end
+from pilothouse.plan.judging import inconclusive
 from pilothouse.plan.seen import Json, Seen
 from pilothouse.plan.state import Entry, Rollout, State
 
@@ -158,7 +159,7 @@ def _in_step(facts: Facts, rollout: Rollout, index: int, by_hand: str) -> Findin
     over = facts.now >= step_end(rollout.in_force_since, step)
     if over and rollout.analysis is not None:
         found = rollout.analysis.message or "the first measurement is not made yet"
-        if rollout.analysis.last is Verdict.INCONCLUSIVE:
+        if inconclusive(rollout.analysis):
             text = f"{where}, ended with {found}; waits for more requests, or {by_hand}"
             return Finding(False, Reason.ANALYSIS_INCONCLUSIVE, text)
         return Finding(False, Reason.SHIFTING, f"{where}, until a measurement is good: {found}")

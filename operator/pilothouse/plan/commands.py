@@ -124,8 +124,8 @@ def _promote(state: State, rollout: Rollout, facts: Facts, *, full: bool) -> _Do
         return _Done("ignored: spec.paused is true: set it to false")
     # What is entered now begins now: no clock of it stood still.
     freed = replace(rollout, held=False, paused_at=None)
-    if state.stable is None:
-        return _Done("ignored: a first revision serves as soon as its pods are ready")
+    if state.stable is None and not full:
+        return _Done("ignored: a first revision has no steps; it serves as soon as its pods are ready")
     if full:
         words = "promoted in full: takes all requests as soon as all its pods are ready"
         return _Done(words, with_rollout(state, promoting(replace(freed, skip=True), facts.now)))

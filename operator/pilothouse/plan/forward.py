@@ -17,6 +17,7 @@ from pilothouse.plan import routing
 from pilothouse.plan.actions import Notice
 from pilothouse.plan.clock import after
 from pilothouse.plan.facts import Facts, limited_surge, needed, plan_of
+from pilothouse.plan.judging import inconclusive
 from pilothouse.plan.state import Analysis, Rollout, State
 from pilothouse.plan.steps import Step, begin, failed, moving, promoted, under_way, with_rollout
 
@@ -112,17 +113,15 @@ def begin_validation_anew(state: State, facts: Facts) -> Step | None:
 
 
 def progress(state: State, facts: Facts) -> Step | None:
-    """The first pods are ready, or the validation has passed: what the strategy says comes next."""
+    """The first pods are ready: they are validated, or what the strategy says comes next."""
     rollout = moving(state)
-    if rollout is None or rollout.phase not in (Phase.PROGRESSING, Phase.VALIDATING) or facts.idle(state):
+    if rollout is None or rollout.phase is not Phase.PROGRESSING or facts.idle(state):
         return None
     if facts.seen.deployment(rollout.revision) is None:
         return None
     if facts.ready(rollout.revision) < needed(rollout, state, facts.spec):
         return None
     if _to_validate(rollout, facts):
-        if rollout.phase is Phase.VALIDATING:
-            return None
         return with_rollout(state, rollout.enter(Phase.VALIDATING, facts.now))
     return _past_validation(state, rollout, facts)
 
@@ -211,19 +210,23 @@ def end_step(state: State, facts: Facts) -> Step | None:
         return None
     if step is None or step.pause or facts.now < step_end(rollout.in_force_since, step):
         return None
-    verdict = _verdict(state, rollout, facts)
-    if verdict is Verdict.GOOD:
+    analysis, spec = rollout.analysis, facts.spec.rollout.analysis
+    if spec is None or state.candidate not in routing.route(state, facts.spec):
         return _enter_step(state, rollout, facts, rollout.step + 1)
-    if verdict is not Verdict.INCONCLUSIVE or rollout.analysis is None:
+    if analysis is None:
         return None
-    told = f"step {rollout.step + 1} ended with {rollout.analysis.message}"
-    match facts.spec.rollout.analysis and facts.spec.rollout.analysis.on_inconclusive:
-        case OnInconclusive.ROLLBACK:
-            return failed(state, facts, Reason.ANALYSIS_INCONCLUSIVE, told)
-        case OnInconclusive.PROMOTE:
-            moved = _enter_step(state, rollout, facts, rollout.step + 1)
-            notice = Notice("Warning", "AnalysisInconclusive", f"{told}: goes on, as onInconclusive says")
-            return replace(moved, notices=(notice, *moved.notices))
+    if analysis.last is Verdict.GOOD:
+        return _enter_step(state, rollout, facts, rollout.step + 1)
+    if not inconclusive(analysis):
+        return None
+    told = f"step {rollout.step + 1} ended with {analysis.message}"
+    if spec.on_inconclusive is OnInconclusive.ROLLBACK:
+        return failed(state, facts, Reason.ANALYSIS_INCONCLUSIVE, told)
+    # One that was bad before is not made up for by nothing.
+    if spec.on_inconclusive is OnInconclusive.PROMOTE and analysis.last is Verdict.INCONCLUSIVE:
+        moved = _enter_step(state, rollout, facts, rollout.step + 1)
+        notice = Notice("Warning", "AnalysisInconclusive", f"{told}: goes on, as onInconclusive says")
+        return replace(moved, notices=(notice, *moved.notices))
     return None
 
 
@@ -235,13 +238,6 @@ def _step(facts: Facts, rollout: Rollout) -> StepSpec | None:
 def step_end(in_force_since: datetime, step: StepSpec) -> datetime:
     """Return when a step's own time is over."""
     return after(in_force_since, seconds(step.for_ or "0s"))
-
-
-def _verdict(state: State, rollout: Rollout, facts: Facts) -> Verdict | None:
-    """Return what the step's last measurement says; Good where nothing is to be measured, None before the first."""
-    if facts.spec.rollout.analysis is None or state.candidate not in routing.route(state, facts.spec):
-        return Verdict.GOOD
-    return rollout.analysis.last if rollout.analysis is not None else None
 
 
 def next_step(state: State, rollout: Rollout, facts: Facts) -> Step:

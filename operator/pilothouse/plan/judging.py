@@ -43,6 +43,11 @@ def measurement_due(analysis: Analysis, spec: AnalysisSpec) -> datetime:
     return after(max(analysis.measured_at or analysis.since, analysis.since), seconds(spec.interval))
 
 
+def inconclusive(analysis: Analysis) -> bool:
+    """Whether the last attempt at a measurement came to nothing. (A conclusive one begins the next at once.)"""
+    return analysis.measured_at is not None and analysis.measured_at > analysis.since
+
+
 def measure(state: State, facts: Facts) -> Step | None:
     """An interval has gone by: the candidate's requests are judged.
 
@@ -172,7 +177,9 @@ def validate(state: State, facts: Facts) -> Step | None:
             return failed(state, facts, reason, message)
         case passed:
             notice = Notice("Normal", "ValidationPassed", f"revision {rollout.revision}: {passed.message}")
-            return with_rollout(state, replace(rollout, validation=passed), notice)
+            # Its pods may have gone meanwhile: they are waited for as before.
+            again = replace(rollout.enter(Phase.PROGRESSING, facts.now), validation=passed)
+            return with_rollout(state, again, notice)
 
 
 def fail(state: State, facts: Facts) -> Step | None:

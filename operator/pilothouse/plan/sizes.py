@@ -18,7 +18,7 @@ def size(facts: Facts, state: State, entry: Entry) -> int:
         case RevisionState.STABLE:
             return _stable(facts, state)
         case RevisionState.CANDIDATE:
-            return _candidate(facts, state)
+            return _candidate(facts, state, entry)
         case RevisionState.FAILED:
             return _failed(facts, state, entry)
         case RevisionState.DRAINING:
@@ -38,13 +38,15 @@ def _stable(facts: Facts, state: State) -> int:
     return min(max(replicas - spare - facts.ready(state.candidate), 0), replicas - spare)
 
 
-def _candidate(facts: Facts, state: State) -> int:
+def _candidate(facts: Facts, state: State, entry: Entry) -> int:
     rollout, surge = state.rollout, limited_surge(facts.spec)
     if rollout is None:
         return facts.replicas
     wanted = needed(rollout, state, facts.spec)
     if surge is None or state.stable is None:
         return wanted
+    if rollout.paused_at is not None:
+        return min(wanted, _live(facts, entry))
     # Old pods that are only just ending still take up room.
     room = facts.replicas + surge - facts.present(state.stable)
     return min(wanted, max(room, 0))
