@@ -14,6 +14,7 @@ from typing import Any, Final
 from pilothouse.config import Config, ConfigError
 from pilothouse.control.controller import Controller
 from pilothouse.control.errors import GoneError, PilothouseError
+from pilothouse.control.ports import Sampler
 from pilothouse.control.reconciler import Reconciler
 from pilothouse.edge import logging as json_logging
 from pilothouse.edge.http import make_app, serving
@@ -26,6 +27,7 @@ from pilothouse.kube.events import KubeRecorder
 from pilothouse.kube.lease import Elector, LeadershipLostError
 from pilothouse.kube.reader import KubeReader
 from pilothouse.kube.status import KubeStatusWriter
+from pilothouse.metrics.sampler import http_sampler
 from pilothouse.plan.template import Defaults
 
 log = logging.getLogger(__name__)
@@ -78,7 +80,11 @@ class Operator:
         await self._unless_stopped(self._get_to_know())
         if self._reader is None:
             return
-        controller = Controller(self._reconciler(self._reader), self._telemetry)
+        async with http_sampler(self._config.prometheus_url, _now) as sampler:
+            await self._work(Controller(self._reconciler(self._reader, sampler), self._telemetry))
+
+    async def _work(self, controller: Controller) -> None:
+        """Let the controller work on what events tell, until told to stop."""
         source = self._source = Source(
             notify=controller.enqueue, credentials=load_credentials, namespaces=self._config.namespaces
         )
@@ -123,7 +129,7 @@ class Operator:
                 task.cancel()
             await asyncio.gather(doing, stopping, return_exceptions=True)
 
-    def _reconciler(self, reader: KubeReader) -> Reconciler:
+    def _reconciler(self, reader: KubeReader, sampler: Sampler) -> Reconciler:
         return Reconciler(
             reader=reader,
             applier=KubeApplier(self._client),
@@ -134,8 +140,10 @@ class Operator:
                 runtime_image=self._config.runtime_image,
                 budget_api=reader.served.budget_api,
                 autoscaler_api=reader.served.autoscaler_api,
+                prometheus=bool(self._config.prometheus_url),
             ),
-            clock=lambda: datetime.now(UTC),
+            clock=_now,
+            sampler=sampler,
         )
 
     async def _sick(self) -> str | None:
@@ -149,6 +157,10 @@ class Operator:
         if self._elector.leading and self._reader is None:
             return "ModelDeployments could not be listed yet"
         return None
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 async def _any_failure(source: Source, working: asyncio.Task[None]) -> None:
