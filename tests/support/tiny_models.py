@@ -49,15 +49,16 @@ class Mixer(nn.Module):
 
 
 class Sleeper(nn.Module):
-    """y = x, after `rounds` products that take their time."""
+    """y = x, after `rounds` products of matrices of `size` that take their time."""
 
-    def __init__(self, rounds: int) -> None:
+    def __init__(self, rounds: int, size: int = 64) -> None:
         super().__init__()
         self.rounds = rounds
+        self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x unchanged."""
-        busy = torch.ones(64, 64)
+        busy = torch.ones(self.size, self.size)
         for _ in range(self.rounds):
             busy = torch.tanh(busy @ busy)
         return x + busy.sum() * 0

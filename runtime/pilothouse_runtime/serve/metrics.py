@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
@@ -10,7 +12,14 @@ from pilothouse_runtime.core.predictor import ModelDescription
 from pilothouse_runtime.core.settings import Settings
 from pilothouse_runtime.core.states import Readiness
 
-_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+# Bounds in seconds, by the E6 series of preferred numbers (IEC 60063) from 1 ms to 1 s: the bounds on either side of a
+# percentile are at most 1.5 times apart, so that read by interpolation it is off by less than half. Coarser beyond.
+BUCKETS: Final = (
+    *(0.001, 0.0015, 0.0022, 0.0033, 0.0047, 0.0068),
+    *(0.01, 0.015, 0.022, 0.033, 0.047, 0.068),
+    *(0.1, 0.15, 0.22, 0.33, 0.47, 0.68),
+    *(1.0, 2.2, 4.7, 10.0, 30.0),
+)
 
 
 class Metrics:
@@ -24,7 +33,7 @@ class Metrics:
         self.seconds = Histogram(
             contract.METRIC_REQUEST_SECONDS,
             "Seconds from the headers of an inference request to its answer.",
-            buckets=_BUCKETS,
+            buckets=BUCKETS,
             registry=self._registry,
         )
         self.in_flight = Gauge(
