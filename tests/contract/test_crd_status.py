@@ -8,16 +8,18 @@ from typing import Any
 import pytest
 
 from pilothouse.api import crd
-from pilothouse.api.conditions import ConditionType, Outcome, Phase, RevisionState
+from pilothouse.api.conditions import Command, ConditionType, Outcome, Phase, Reason, RevisionState
 from tests.support import structural
-from tests.support.played_nodes import Fate, Kind
-from tests.support.world import World, model
+from tests.support.bad_specs import BLUE_GREEN, CANARY
+from tests.support.played_pods import Fate, Kind
+from tests.support.played_traffic import Temper
+from tests.support.world import World, model, validated
 
 SCHEMA = crd.legacy_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
 
 
-async def lived_through() -> list[dict[str, Any]]:
-    """Return every status of a ModelDeployment that has seen much."""
+async def replaced() -> list[dict[str, Any]]:
+    """Return every status of a ModelDeployment whose new versions came up, or failed in one way or the other."""
     world = World()
     digest = f"sha256:{'0' * 64}"
     world.apply(model=model("1", digest=digest), replicas=2, rollout={"revisionHistoryLimit": 1})
@@ -42,8 +44,57 @@ async def lived_through() -> list[dict[str, Any]]:
     return world.statuses
 
 
+async def judged() -> list[dict[str, Any]]:
+    """Return every status of a ModelDeployment whose new versions were validated, analysed, held and commanded."""
+    world = World()
+    canary = {**CANARY, "validation": BLUE_GREEN["validation"]}
+    world.apply(model=model("1"), replicas=3)
+    await world.settle()
+    bad = world.apply(model=model("2"), replicas=3, rollout=canary)
+    world.temper(bad, Temper(errors=0.5))
+    await world.until(lambda: world.phase == Phase.FAILED)
+    world.temper(bad, Temper())
+    world.command("retry", bad)
+    world.users.rate = 0.5
+    await world.until(lambda: world.condition("Ready")["reason"] == Reason.ANALYSIS_INCONCLUSIVE)
+    world.users.rate = 20.0
+    await world.until(lambda: world.rollout.get("step") == 2)
+    world.command("pause", bad)
+    await world.wait(60)
+    world.command("resume", bad)
+    await world.until(lambda: world.condition("Ready")["reason"] == Reason.WAITING_FOR_PROMOTION)
+    world.command("promote", bad)
+    await world.until(lambda: world.phase == Phase.COMPLETE)
+    world.apply(model=model("1"), replicas=3, rollout=CANARY)  # back, without steps
+    await world.wait(600)
+    good = world.apply(model=model("3"), replicas=3, rollout=BLUE_GREEN)
+    await world.until(lambda: world.phase == Phase.AWAITING)
+    world.command("abort", good)
+    await world.wait(600)
+    world.job_fate(world.apply(model=model("4"), replicas=3, rollout=BLUE_GREEN), validated(0.5))
+    await world.wait(600)
+    return world.statuses
+
+
+def fields(value: Any, path: str = "") -> set[str]:
+    """Return the paths of all fields in a value."""
+    if isinstance(value, list):
+        return {found for item in value for found in fields(item, path)}
+    if not isinstance(value, dict):
+        return {path}
+    return {found for name, item in value.items() for found in fields(item, f"{path}.{name}")}
+
+
+def fields_known(schema: dict[str, Any], path: str = "") -> set[str]:
+    """Return the paths of all fields in a schema."""
+    inside = schema.get("items", schema).get("properties")
+    if inside is None:
+        return {path}
+    return {found for name, child in inside.items() for found in fields_known(child, f"{path}.{name}")}
+
+
 async def test_the_schema_knows_every_status_that_the_operator_writes() -> None:
-    statuses = [status for status in await lived_through() if status]
+    statuses = [status for status in (*await replaced(), *await judged()) if status]
     for status in statuses:
         assert list(structural.dropped(SCHEMA, status)) == []
         assert structural.refusals(SCHEMA, status) == []
@@ -52,6 +103,8 @@ async def test_the_schema_knows_every_status_that_the_operator_writes() -> None:
     assert {entry["state"] for entry in entries} == set(RevisionState)
     assert phases == set(Phase)
     assert {ended["outcome"] for status in statuses for ended in status.get("history", ())} == set(Outcome)
+    assert {told["command"] for status in statuses for told in status.get("commands", ())} == set(Command)
+    assert fields(statuses) == fields_known(SCHEMA)
     assert {c["type"] for status in statuses for c in status["conditions"]} == set(ConditionType)
 
 
