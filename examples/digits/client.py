@@ -4,7 +4,10 @@
     python client.py http://digits.default.svc digits digits-test.npz --follow   round after round, until SIGTERM
 
 Speaks the Open Inference Protocol v2 (JSON over HTTP) with nothing but numpy and the standard library. Nothing is
-sent twice: a request that fails is counted as failed.
+sent twice: a request that fails is counted as failed, apart by the HTTP status where there was an answer.
+
+A Kubernetes Service chooses a pod for each connection, not for each request. With `--renew 1` each request takes its
+part in a canary rollout; with connections that stay open, some stay with the pod that they have.
 """
 
 from __future__ import annotations
@@ -26,11 +29,20 @@ import numpy as np
 _TIMEOUT_SECONDS = 30
 
 
+class RefusedError(Exception):
+    """The server answered with an error."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"HTTP {status}: {text}")
+        self.status = status
+
+
 @dataclass
 class Tally:
-    """What came of the requests: rows by model version, right ones by version, and failures by what went wrong."""
+    """What came of the requests: answers by HTTP status, rows (and right ones) by model version, failures by cause."""
 
     requests: int = 0
+    statuses: Counter[int] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
     right: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
@@ -39,16 +51,19 @@ class Tally:
     def answered(self, version: str, rows: int, right: int) -> None:
         with self.lock:
             self.requests += 1
+            self.statuses[200] += 1
             self.rows[version] += rows
             self.right[version] += right
 
-    def failed(self, why: str) -> None:
+    def failed(self, error: Exception) -> None:
         with self.lock:
             self.requests += 1
-            self.failures[why] += 1
+            if isinstance(error, RefusedError):
+                self.statuses[error.status] += 1
+            self.failures[f"{type(error).__name__}: {error}"[:200]] += 1
 
     def summary(self) -> dict[str, Any]:
-        """Return the tally as JSON: requests, failed, failures by cause, and rows and accuracy by version."""
+        """Return the tally so far as JSON; `at` is the time, in seconds since 1970."""
         with self.lock:
             versions = {
                 version: {"rows": rows, "accuracy": round(self.right[version] / rows, 4)}
@@ -56,7 +71,9 @@ class Tally:
             }
             failed = sum(self.failures.values())
             return {
+                "at": round(time.time(), 2),
                 "requests": self.requests,
+                "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
                 "failed": failed,
                 "failures": dict(self.failures),
                 "versions": versions,
@@ -64,11 +81,13 @@ class Tally:
 
 
 class Client:
-    """One connection, kept open for as long as the server wants it."""
+    """One connection, used for `renew` requests, or for 0 kept open for as long as the server wants it."""
 
-    def __init__(self, url: str, model: str) -> None:
+    def __init__(self, url: str, model: str, renew: int = 0) -> None:
         self._address = urlsplit(url)
         self._path = f"/v2/models/{model}/infer"
+        self._renew = renew
+        self._used = 0
         self._connection: http.client.HTTPConnection | None = None
 
     def predict(self, rows: np.ndarray) -> tuple[np.ndarray, str]:
@@ -76,7 +95,8 @@ class Client:
 
         Raises:
             OSError, http.client.HTTPException: the connection failed.
-            ValueError: the server answered with an error, or with something else than classes.
+            RefusedError: the server answered with an error.
+            ValueError, KeyError: the server answered with something else than classes.
         """
         tensor = {
             "name": "image",
@@ -90,7 +110,7 @@ class Client:
             self._connection = None
             raise
         if status != 200:
-            raise ValueError(f"HTTP {status}: {text[:200]}")
+            raise RefusedError(status, text)
         answer = json.loads(text)
         output = answer["outputs"][0]
         logits = np.asarray(output["data"], dtype=np.float32).reshape(output["shape"])
@@ -100,10 +120,12 @@ class Client:
         if self._connection is None:
             host, port = self._address.hostname or "localhost", self._address.port or 80
             self._connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_SECONDS)
+            self._used = 0
         self._connection.request("POST", self._path, body, {"Content-Type": "application/json"})
         response = self._connection.getresponse()
         text = response.read().decode(errors="replace")
-        if response.will_close:
+        self._used += 1
+        if response.will_close or self._used == self._renew:
             self._connection.close()
             self._connection = None
         return response.status, text
@@ -113,8 +135,8 @@ def send(client: Client, tally: Tally, images: np.ndarray, labels: np.ndarray) -
     """Send one request and count what comes of it."""
     try:
         classes, version = client.predict(images)
-    except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
-        tally.failed(f"{type(error).__name__}: {error}"[:200])
+    except (OSError, http.client.HTTPException, RefusedError, ValueError, KeyError) as error:
+        tally.failed(error)
     else:
         tally.answered(version, len(labels), int((classes == labels).sum()))
 
@@ -154,6 +176,9 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=30, help="rows in a request (default: %(default)s)")
     parser.add_argument("--connections", type=int, default=4, help="with --follow (default: %(default)s)")
     parser.add_argument(
+        "--renew", type=int, default=0, help="requests in a connection; 0: as many as it lasts (default: 0)"
+    )
+    parser.add_argument(
         "--pause",
         type=float,
         default=0.02,
@@ -164,9 +189,9 @@ def main() -> int:
     images, labels = data["inputs"].astype(np.float32), data["labels"]
     tally = Tally()
     if args.follow:
-        follow(lambda: Client(args.url, args.model), tally, images, labels, args)
+        follow(lambda: Client(args.url, args.model, args.renew), tally, images, labels, args)
     else:
-        client = Client(args.url, args.model)
+        client = Client(args.url, args.model, args.renew)
         for start in range(0, len(labels), args.batch):
             send(client, tally, images[start : start + args.batch], labels[start : start + args.batch])
     print(json.dumps(tally.summary()), flush=True)

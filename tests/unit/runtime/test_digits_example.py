@@ -16,7 +16,10 @@ import yaml
 from pilothouse_runtime.core.tensors import Datatype, Signature, Tensor, TensorSpec
 from pilothouse_runtime.engine import exported, torchscript
 from pilothouse_runtime.engine.model import LoadedModel
+from pilothouse_runtime.engine.source import LocalFile
 from pilothouse_runtime.engine.warmup import warm_up
+from pilothouse_runtime.validate.golden import read_golden
+from pilothouse_runtime.validate.scores import Metric, Tally
 
 ROOT = Path(__file__).parents[3]
 SIGNATURE = Signature(
@@ -52,6 +55,24 @@ def test_what_is_served_is_what_was_measured(trained: Path, name: str, load: obj
     test = np.load(trained / "digits-test.npz")
     logits = model.run([Tensor("image", Datatype.FP32, test["inputs"])])[0].array
     assert float((logits.argmax(1) == test["labels"]).mean()) == pytest.approx(facts["accuracy"], abs=0.002)
+
+
+def test_the_golden_data_set_fits_the_models_and_is_good_enough_to_tell_them_apart(trained: Path) -> None:
+    golden = read_golden(LocalFile(trained / "digits-golden.npz"), needs_outputs=True)
+    (image,), (logits,) = SIGNATURE.inputs, SIGNATURE.outputs
+    assert golden.rows == 200
+    assert (list(golden.inputs), list(golden.outputs)) == ([image.name], [logits.name])
+    assert golden.inputs["image"].dtype == image.datatype.dtype
+    assert image.accepts(golden.inputs["image"].shape)
+    assert set(golden.outputs["logits"]) == set(range(10))
+    shares = {}
+    for name, load in (("digits-mlp.pt", torchscript.load), ("digits-cnn.pt2", exported.load)):
+        model: LoadedModel = load(trained / name, torch.device("cpu"), None)
+        answer = model.run([Tensor("image", Datatype.FP32, golden.inputs["image"])])
+        tally = Tally(Metric.ACCURACY)
+        tally.add({tensor.name: tensor.array for tensor in answer}, golden.outputs)
+        shares[name] = tally.value
+    assert 0.9 < shares["digits-mlp.pt"] < shares["digits-cnn.pt2"]
 
 
 @pytest.mark.parametrize(("name", "file"), [("v1.yaml", "digits-mlp.pt"), ("v2.yaml", "digits-cnn.pt2")])
