@@ -39,6 +39,8 @@ class Model:
     """The status of the ModelDeployment changed."""
 
     at: float
+    revision: str = ""
+    """The one that is, or was, rolled out; what follows is about it."""
     phase: str = ""
     step: int | None = None
     steps: int | None = None
@@ -125,15 +127,15 @@ class Recording:
                     counts.append((line.at, now))
         return counts
 
-    def shares(self, window: float = 3.0) -> list[tuple[float, float]]:
-        """Return which share of the answers came from the new version, over the last `window` seconds."""
+    def shares(self, window: float = 2.0) -> list[tuple[float, float]]:
+        """Return which share of the answers came from the new version, over the `window` seconds around."""
         answers = list(self._answers())
         points = []
-        for last in answers:
-            within = [a for a in answers if last.at - window < a.at <= last.at]
+        for middle in answers:
+            within = [a for a in answers if abs(a.at - middle.at) <= window / 2]
             total = sum(sum(a.versions.values()) for a in within)
             if total:
-                points.append((last.at, sum(a.versions.get(self.begun.new, 0) for a in within) / total))
+                points.append((middle.at, sum(a.versions.get(self.begun.new, 0) for a in within) / total))
         return points
 
     def failures(self) -> list[tuple[float, int]]:
@@ -141,11 +143,18 @@ class Recording:
         return [(answers.at, answers.failed) for answers in self._answers() if answers.failed]
 
     def weights(self) -> list[tuple[float, int]]:
-        """Return which weight was reached by the status, from each moment on at which that changed."""
+        """Return which weight the new version has by the status, from each moment on at which that changed.
+
+        On the way back it is the old version that is rolled out: the new one has the rest.
+        """
+        versions = self._versions()
         points: list[tuple[float, int]] = []
         for line in self.lines:
-            if isinstance(line, Model) and (not points or points[-1][1] != (line.weight_reached or 0)):
-                points.append((line.at, line.weight_reached or 0))
+            if isinstance(line, Model):
+                reached = line.weight_reached or 0
+                weight = reached if versions.get(line.revision) == self.begun.new else 100 - reached
+                if not points or points[-1][1] != weight:
+                    points.append((line.at, weight))
         return points
 
     def segments(self) -> list[Segment]:

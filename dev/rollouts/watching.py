@@ -39,6 +39,7 @@ class Recorder:
         rollout = status.get("rollout", {})
         line = Model(
             at=0,
+            revision=rollout.get("revision", ""),
             phase=rollout.get("phase", ""),
             step=rollout.get("step"),
             steps=rollout.get("steps"),

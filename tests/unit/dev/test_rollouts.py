@@ -21,18 +21,18 @@ def canary() -> Recording:
     """A canary rollout of two replicas: a step of 33 %, then all, and one request lost on the way."""
     lines: list[Line] = [
         Begun(0, 'Canary <of "two">', "1", "2", 2),
-        Model(0, "Complete", versions={OLD: "1"}),
+        Model(0, OLD, "Complete", weight_reached=100, versions={OLD: "1"}),
         Pod(0, "a1", OLD, True),
         Pod(0, "a2", OLD, True),
         Act(5, "kubectl apply v2"),
-        Model(5.2, "Progressing", 1, 1, versions=VERSIONS),
+        Model(5.2, NEW, "Progressing", 1, 1, versions=VERSIONS),
         Pod(6, "b1", NEW, False),
         Pod(10, "b1", NEW, True),
-        Model(10.5, "Shifting", 1, 1, 20, 33, versions=VERSIONS),
-        Model(12, "Shifting", 1, 1, 20, 33, message="measured", versions=VERSIONS),
-        Model(20, "Promoting", 1, 1, 20, 33, versions=VERSIONS),
+        Model(10.5, NEW, "Shifting", 1, 1, 20, 33, versions=VERSIONS),
+        Model(12, NEW, "Shifting", 1, 1, 20, 33, message="measured", versions=VERSIONS),
+        Model(20, NEW, "Promoting", 1, 1, 20, 33, versions=VERSIONS),
         Pod(24, "b2", NEW, True),
-        Model(25, "Complete", versions=VERSIONS, weight_reached=100),
+        Model(25, NEW, "Complete", versions=VERSIONS, weight_reached=100),
         Pod(30, "a1", OLD, False),
         Pod(31, "a2", OLD, False),
     ]
@@ -78,12 +78,20 @@ def test_ready_pods_are_counted_by_version() -> None:
     ]
 
 
-def test_shares_are_of_the_last_seconds() -> None:
-    shares = dict(canary().shares(window=3))
-    assert shares[10] == 0
-    assert shares[11] == pytest.approx(10 / 90)
+def test_shares_are_of_the_seconds_around() -> None:
+    shares = dict(canary().shares(window=2))
+    assert shares[9] == 0
+    assert shares[10] == pytest.approx(10 / 90)
     assert shares[20] == pytest.approx(1 / 3)
     assert shares[34] == 1
+
+
+def test_the_weight_is_the_new_version_s_on_the_way_back_too() -> None:
+    there = canary()
+    assert there.weights() == [(0, 0), (10.5, 33), (25, 100)]
+    back = Model(35, OLD, "Progressing", weight_reached=0, versions=VERSIONS)
+    over = Model(40, OLD, "Complete", weight_reached=100, versions=VERSIONS)
+    assert Recording((*there.lines, back, over)).weights()[-2:] == [(25, 100), (40, 0)]
 
 
 def test_phases_and_steps_follow_each_other_without_a_gap() -> None:
