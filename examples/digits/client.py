@@ -107,7 +107,7 @@ class Client:
         try:
             status, text = self._post(json.dumps({"inputs": [tensor]}))
         except (OSError, http.client.HTTPException):
-            self._connection = None
+            self.close()
             raise
         if status != 200:
             raise RefusedError(status, text)
@@ -115,6 +115,12 @@ class Client:
         output = answer["outputs"][0]
         logits = np.asarray(output["data"], dtype=np.float32).reshape(output["shape"])
         return logits.argmax(axis=1), str(answer.get("model_version", "?"))
+
+    def close(self) -> None:
+        """End the connection; a later request opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _post(self, body: str) -> tuple[int, str]:
         if self._connection is None:
@@ -126,8 +132,7 @@ class Client:
         text = response.read().decode(errors="replace")
         self._used += 1
         if response.will_close or self._used == self._renew:
-            self._connection.close()
-            self._connection = None
+            self.close()
         return response.status, text
 
 
@@ -155,6 +160,7 @@ def follow(make: Any, tally: Tally, images: np.ndarray, labels: np.ndarray, args
             send(client, tally, images[chunk], labels[chunk])
             at = (at + args.batch) % len(labels)
             time.sleep(args.pause)
+        client.close()
 
     starts = [i * args.batch % len(labels) for i in range(args.connections)]
     threads = [threading.Thread(target=work, args=(start,)) for start in starts]
@@ -194,6 +200,7 @@ def main() -> int:
         client = Client(args.url, args.model, args.renew)
         for start in range(0, len(labels), args.batch):
             send(client, tally, images[start : start + args.batch], labels[start : start + args.batch])
+        client.close()
     print(json.dumps(tally.summary()), flush=True)
     return 1 if tally.failures else 0
 
