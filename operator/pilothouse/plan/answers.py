@@ -64,8 +64,9 @@ def ready(facts: Facts | None, state: State, problem: Problem | None) -> Finding
     if facts.spec.paused and facts.target != target:
         held = f"spec.paused is true: the rollout of revision {facts.target} begins when it is false"
         return Finding(False, Reason.PAUSED, held + _keeps(facts, state, facts.target))
-    if target is None or rollout is None:
-        return Finding(False, Reason.PROGRESSING, "the rollout has not begun yet")
+    if target is None or rollout is None or facts.target != target:
+        text = f"the rollout of revision {facts.target} begins"
+        return Finding(False, Reason.PROGRESSING, text + _keeps(facts, state, facts.target))
     keeps = _keeps(facts, state, target)
     if rollout.phase is Phase.FAILED:
         way_out = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from math import ceil, inf
+from math import inf
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Traffic:
 
     Attributes:
         requests: how many there were.
-        errors: how many of them ended in a 5xx.
+        errors: how many of them ended in a 5xx, or in a 429: the revision could not take the load.
         buckets: a histogram of seconds: (upper bound, how many took at most so long), ascending, the last bound inf.
     """
 
@@ -60,7 +60,7 @@ class Traffic:
         total = self.buckets[-1][1] if self.buckets else 0
         if total == 0:
             return None
-        rank = max(ceil(q * total), 1)
+        rank = q * total
         low, below = 0.0, 0
         for bound, count in self.buckets:
             if count >= rank:

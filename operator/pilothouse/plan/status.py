@@ -16,6 +16,8 @@ from pilothouse.plan.seen import Json, Seen
 from pilothouse.plan.state import Entry, Rollout, State
 from pilothouse.plan.weights import reached
 
+_MEASURED = ("requestRate", "errorRate", "latencyP99")
+
 
 def compose(seen: Seen, facts: Facts | None, state: State, problem: Problem | None, now: datetime) -> Json:
     """Return the whole status.
@@ -86,21 +88,38 @@ def _entry(seen: Seen, facts: Facts | None, state: State, entry: Entry, weights:
         cause = trouble(seen, state, entry.name)
         if cause is not None:
             data |= {"reason": str(cause[0]), "message": cause[1]}
-    return data | _traffic(facts, entry.name)
+    return data | _traffic(seen, facts, state, entry)
 
 
-def _traffic(facts: Facts | None, revision: str) -> Json:
-    """Return what was measured of a revision's requests in this pass, in words."""
-    samples = facts.samples if facts else None
-    traffic = samples.traffic.get(revision) if samples else None
-    if samples is None or traffic is None or samples.seconds <= 0:
-        return {}
+def _traffic(seen: Seen, facts: Facts | None, state: State, entry: Entry) -> Json:
+    """Return what was last measured of a revision's requests, in words.
+
+    The numbers move with every request, and the status must not: each write of it is an event that leads to the next
+    pass. So they are those of the last measurement.
+    """
+    rollout = state.rollout
+    if facts is None or rollout is None or rollout.analysis is None or facts.samples is None:
+        return _as_before(seen, state, entry)
+    samples, traffic = facts.samples, facts.samples.traffic.get(entry.name)
+    if rollout.analysis.measured_at != facts.now or traffic is None or samples.seconds <= 0:
+        return _as_before(seen, state, entry)
     data = {
         "requestRate": f"{traffic.requests / samples.seconds:.3g}/s",
         "errorRate": f"{traffic.error_rate:.2%}",
     }
     p99 = traffic.quantile(0.99)
     return data if p99 is None else data | {"latencyP99": milliseconds(p99)}
+
+
+def _as_before(seen: Seen, state: State, entry: Entry) -> Json:
+    """Return what the status says already; of a revision that failed it stays, as a part of why."""
+    rollout = state.rollout
+    shown = rollout is not None and (rollout.under_way or entry.state is RevisionState.FAILED)
+    if not shown:
+        return {}
+    revisions = (seen.body.get("status") or {}).get("revisions", ())
+    before = next((e for e in revisions if e["name"] == entry.name), {})
+    return {field: before[field] for field in _MEASURED if field in before}
 
 
 def _rollout(facts: Facts | None, rollout: Rollout, is_ready_now: Finding, weights: dict[str, int]) -> Json:
