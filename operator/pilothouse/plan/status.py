@@ -118,7 +118,7 @@ def _as_before(seen: Seen, state: State, entry: Entry) -> Json:
     if not shown:
         return {}
     revisions = (seen.body.get("status") or {}).get("revisions", ())
-    before = next((e for e in revisions if e["name"] == entry.name), {})
+    before: Json = next((e for e in revisions if e["name"] == entry.name), {})
     return {field: before[field] for field in _MEASURED if field in before}
 
 
