@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -19,6 +20,8 @@ from pilothouse_runtime.core.requests import InferRequest, RequestedOutput
 from pilothouse_runtime.core.signature import SignatureError, parse_signature
 from pilothouse_runtime.core.tensors import ANY, Array, Datatype, Tensor, datatype_of
 from pilothouse_runtime.engine.download import in_words
+
+log = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT: Final = 5.0  # seconds; an answer may take as long as the whole validation
 _FIRST_PAUSE: Final = 0.2  # seconds between attempts, then doubled
@@ -128,7 +131,9 @@ class Revision:
                 problem = f"it answered {response.status}{_told(response.data)}"
                 if response.status not in _LATER:
                     raise self.wrong(problem)
-            self._tell(f"{self._who} at {self._url}{path}: {problem}")
+            told = f"{self._who} at {self._url}{path}: {problem}"
+            log.warning("%s", told)
+            self._tell(told)
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 

@@ -54,7 +54,7 @@ class _Attempt:
 
     def _tell(self, message: str) -> None:
         self._doing = message
-        log.info("%s", message)
+        log.debug("%s", message)
 
     def _out_of_time(self) -> None:
         told = f"not done within {self._settings.timeout:g} s; the last that happened: {self._doing}"
