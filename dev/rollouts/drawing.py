@@ -180,14 +180,16 @@ def _answers(recording: Recording, scale: _Scale) -> Iterator[str]:
 
 
 def _acts(recording: Recording, scale: _Scale) -> Iterator[str]:
-    """What people did: a line down all lanes, and the words beside it."""
+    """What people did: a line through all lanes, and the words beside it."""
     free = [0.0, 0.0]  # from where on there is room, in each of two rows
     for act in recording.acts:
         x, width = scale.x(act.at), len(act.what) * _LETTER
         row = 0 if x >= free[0] else 1
         free[row] = x + width + 12
         fits = x + width < WIDTH - 10
-        yield _tag("line", x1=x, x2=x, y1=_RIBBON + _RIBBON_HEIGHT + 4, y2=_AXIS, class_="act")
+        above = _RIBBON + _RIBBON_HEIGHT + 4
+        for top, height in ((above, 28), (_PODS, _LANE), (_SHARES, _LANE)):
+            yield _tag("line", x1=x, x2=x, y1=top, y2=top + height, class_="act")
         y = _RIBBON + _RIBBON_HEIGHT + 14 + 14 * row
         yield _text(x + (4 if fits else -4), y, act.what, anchor="start" if fits else "end")
 

@@ -29,7 +29,7 @@ class Stage(Protocol):
         """Wait until the rollout that the spec asks for is in one of these phases."""
 
     def settle(self) -> None:
-        """Wait until only pods that serve are ready."""
+        """Wait until there are no pods but those that serve, and all of these are ready."""
 
     def rest(self, seconds: float) -> None:
         """Let time go by."""

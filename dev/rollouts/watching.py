@@ -6,6 +6,7 @@ import json
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ class Recorder:
         self._began = time.monotonic()
         self._lines: list[Line] = []
         self._last: dict[str, Line] = {}
+        self._tally: tuple[Counter[str], int] | None = None
         self._lock = threading.Lock()
 
     def now(self) -> float:
@@ -60,8 +62,11 @@ class Recorder:
         self._changed(metadata["name"], Pod(0, metadata["name"], metadata["labels"][_REVISION], ready))
 
     def answers(self, tally: Json) -> None:
-        """Note what a client was answered."""
-        self.note(Answers(self.now(), dict(tally["versions"]), sum(tally["failures"].values())))
+        """Note what a client was answered since its last tally; the first is where counting begins."""
+        counts = Counter({version: numbers["rows"] for version, numbers in tally["versions"].items()})
+        before, self._tally = self._tally, (counts, int(tally["failed"]))
+        if before is not None:
+            self.note(Answers(self.now(), dict(counts - before[0]), tally["failed"] - before[1]))
 
     def write(self, path: Path) -> None:
         """Write all that was noted, in the order of time."""
