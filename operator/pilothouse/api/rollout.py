@@ -163,7 +163,8 @@ class Analysis(SpecModel):
         description="Requests that a measurement needs: with fewer it is inconclusive, never good, and goes on.",
     )
     max_error_rate: Percentage | None = Field(
-        default=None, description="The most requests of the new revision, in percent, that may end in a 5xx."
+        default=None,
+        description="The most requests of the new revision, in percent, that may end in a 5xx or a 429.",
     )
     max_latency_p99: Duration | None = Field(
         default=None, description="The longest that the 99th percentile of its latency may be."

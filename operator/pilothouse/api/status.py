@@ -137,7 +137,7 @@ class RevisionStatus(StatusModel):
         description="Whether it has served all requests before: going back to it skips the steps.",
     )
     request_rate: str = Field(default="", description="Requests a second, while its rollout is analysed.")
-    error_rate: str = Field(default="", description="Share of them that ended in a 5xx.")
+    error_rate: str = Field(default="", description="Share of them that ended in a 5xx or a 429.")
     latency_p99: str = Field(default="", description="99th percentile of their latency.")
     reason: str = Field(
         default="", description="Why it failed or its pods are not ready, in one word for programs."
