@@ -42,7 +42,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
 @pytest.fixture(scope="session")
 def store(cluster: clusters.Cluster, models: Models) -> Iterator[Store]:
     """An HTTP server on this machine with the models, and with the ways in which a server can misbehave."""
-    files = {name: (models.folder / name).read_bytes() for name in Models.files.values()}
+    files = {path.name: path.read_bytes() for path in models.folder.iterdir()}
     cnn = files[Models.files["2"]]
     files |= {"truncated.pt2": cnn[: len(cnn) // 2], "pickle.pt": pickle.dumps({"weights": [1.0]})}
     with BadServer(files, host=cluster.host_address) as server:

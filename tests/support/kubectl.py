@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dev.cluster import external
+from pilothouse.api.names import LABEL_REVISION
 from tests.support.waiting import until
 
 Json = dict[str, Any]
@@ -97,3 +98,11 @@ class Kubectl:
             what=lambda: f"{name} is Stalled: {self.status(name)}",
         )
         return self.conditions(name)["Stalled"]
+
+    def pods(self, revision: str) -> set[str]:
+        """Return the uids of the pods of a revision, those that are ending included."""
+        return {pod["metadata"]["uid"] for pod in self.list("pods", f"{LABEL_REVISION}={revision}")}
+
+    def wait_gone(self, revision: str, *, seconds: float = 90) -> None:
+        """Wait until a revision has no pods any more."""
+        until(lambda: not self.pods(revision), seconds=seconds, what=lambda: self("get", "pods"))
