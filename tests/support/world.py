@@ -251,18 +251,18 @@ class World:
         """
         end = self.time + timedelta(seconds=limit)
         for _ in range(_MOST_PASSES):
-            before = self._versions()
+            before = self.versions()
             result = await self.one_pass()
             self.nodes.step()
-            changed = before != self._versions()
+            changed = before != self.versions()
             if result.again is None and not result.failed and not changed:
                 return
             if not changed and result.outcome in ("invalid", "blocked"):
                 return
-            pause = _pause(result, changed)
-            if self.time + timedelta(seconds=pause) > end:
+            due = pause(result, changed)
+            if self.time + timedelta(seconds=due) > end:
                 return
-            self.sleep(pause)
+            self.sleep(due)
         raise AssertionError(f"not at rest after {_MOST_PASSES} passes: {self.status}")
 
     def sleep(self, seconds: float) -> None:
@@ -289,16 +289,15 @@ class World:
         end = self.time + timedelta(seconds=seconds)
         at_once = 0
         while self.time < end:
-            before = self._versions()
+            before = self.versions()
             result = await self.one_pass()
             yield
             self.nodes.step()
             yield
-            due = _pause(result, before != self._versions())
-            pause = min(due, (end - self.time).total_seconds())
-            at_once = 0 if pause > 0 else at_once + 1
+            due = pause(result, before != self.versions())
+            at_once = 0 if due > 0 else at_once + 1
             assert at_once < _MOST_AT_ONCE, f"a loop that turns for nothing: {self.status}"
-            self.sleep(pause)
+            self.sleep(min(due, (end - self.time).total_seconds()))
 
     async def until(self, holds: Callable[[], bool], limit: float = 3600.0) -> None:
         """Let everybody work until something holds.
@@ -311,11 +310,12 @@ class World:
                 return
         raise AssertionError(f"waited {limit:g} s in vain; mix: {dict(self.mix)}, status: {self.status}")
 
-    def _versions(self) -> dict[Ref, str]:
+    def versions(self) -> dict[Ref, str]:
+        """Return something that differs whenever anything in the cluster does."""
         return {ref: body["metadata"]["resourceVersion"] for ref, body in self.cluster.objects.items()}
 
 
-def _pause(result: Result, changed: bool) -> float:
+def pause(result: Result, changed: bool) -> float:
     """Return after how many seconds the operator looks again: whatever changes wakes it as well."""
     if result.failed:
         return 1.0

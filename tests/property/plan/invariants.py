@@ -51,15 +51,12 @@ def permitted(look: Look) -> set[str]:
         target = look.status.get("targetRevision")
         passed = rollout.get("rollback") or (rollout.get("validation") or {}).get("passed")
         return {target} if target and (passed or look.spec.rollout.validation is None) else set()
-    allowed = {stable}
-    if look.spec.rollout.strategy is Strategy.CANARY and look.spec.rollout.steps:
-        step = rollout.get("step") or 0
-        shares = step > 0 and max(look.weight(step), look.weight(step - 1)) > 0
-    else:
-        shares = rollout.get("phase") == Phase.SHIFTING
-    if rollout.get("phase") in (Phase.SHIFTING, Phase.PROMOTING) and shares:
-        allowed.add(rollout["revision"])
-    return allowed
+    by_pods = rollout.get("step") is None
+    # Until the pods of a step with weight 0 are there, the weight of the step before may still be in force.
+    lasts = not rollout.get("reached") and rollout.get("revision") in look.mix
+    shares = rollout.get("weight", 0) > 0 or by_pods or lasts
+    shared = (Phase.SHIFTING,) if by_pods else (Phase.SHIFTING, Phase.PROMOTING)
+    return {stable, rollout["revision"]} if rollout.get("phase") in shared and shares else {stable}
 
 
 def ready_pods_behind_the_traffic_never_fall_by_the_operators_hand(p: Pass) -> None:

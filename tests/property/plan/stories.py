@@ -134,7 +134,7 @@ _rare = st.one_of(
     st.builds(Evict, _either, st.integers(1, 3)),
     st.builds(
         Remove,
-        st.sampled_from(["Deployment", "Service", "Job", "PodDisruptionBudget", "ControllerRevision"]),
+        st.sampled_from(["Deployment", "Service", "Job", "PodDisruptionBudget"]),
         _either,
     ),
     st.just(Remove("Service", None)),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 
 from hypothesis import note
 
@@ -31,7 +32,7 @@ from tests.property.plan.story import (
 )
 from tests.support.memory_cluster import Ref
 from tests.support.played_pods import Fate
-from tests.support.world import World, model
+from tests.support.world import World, model, pause
 
 _MOST_AT_ONCE = 30
 
@@ -63,12 +64,22 @@ class Watched(World):
             holds(one)
         return result
 
-    async def work(self, moves: int, pods: int | None = None, pause: float = 1.0) -> None:
+    async def work(self, moves: int, pods: int | None = None, apart: float = 1.0) -> None:
         """Let everybody make so many moves."""
         for _ in range(moves):
             result = await self.move()
             self.step(pods)
-            self.sleep(pause if result.again != 0 or result.failed else 0.0)
+            self.sleep(apart if result.again != 0 or result.failed else 0.0)
+
+    async def go_on(self, seconds: float) -> AsyncIterator[None]:
+        """Let everybody work for so many seconds, each as soon as there is something to do; yield after each move."""
+        end = self.time + timedelta(seconds=seconds)
+        while self.time < end:
+            before = self.versions()
+            result = await self.move()
+            self.step()
+            yield
+            self.sleep(min(pause(result, before != self.versions()), (end - self.time).total_seconds()))
 
     def step(self, pods: int | None = None) -> None:
         """Let the nodes make a move, and note what validations came to."""
@@ -119,9 +130,9 @@ class Watched(World):
             self.told_so_far[-1] += f"\n      {self._now()}"
         self.told_so_far.append(f"{len(self.told_so_far) + 1:3}. {sentence}")
 
-    def print_story(self) -> None:
-        """Print what happened so far, numbered, with how things stood after each line."""
-        text = "\n".join(["The story:", *self.told_so_far, f"      {self._now()}"])
+    def print_story(self, end: BaseException) -> None:
+        """Print what happened so far, numbered, with how things stood after each line, and how it ended."""
+        text = "\n".join(["The story:", *self.told_so_far, f"      {self._now()}", f"  => {end}"])
         note(self._readable(text))
 
     def _now(self) -> str:
@@ -164,8 +175,8 @@ class Watched(World):
                 self.patch(paused=paused)
             case Order(command, whose, token):
                 self._order(command, self._named(whose), token)
-            case Work(moves, pods, pause):
-                await self.work(moves, pods if pods < 4 else None, pause)
+            case Work(moves, pods, apart):
+                await self.work(moves, pods if pods < 4 else None, apart)
             case Away(seconds):
                 for _ in range(5):
                     self.step()
