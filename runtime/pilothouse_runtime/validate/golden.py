@@ -23,7 +23,7 @@ from pilothouse_runtime.engine.source import LocalFile
 
 INPUT: Final = "input."
 OUTPUT: Final = "output."
-MAX_BYTES: Final = 1024 * 1024 * 1024  # of all arrays; they are held in memory
+MAX_BYTES: Final = 512 * 1024 * 1024  # of all arrays; they are held in memory, of which a Job has 1 GiB
 _WRITE: Final = "write it with numpy.savez, as docs/runtime.md shows"
 
 
