@@ -15,7 +15,7 @@ from pilothouse.api.rollout import Strategy
 from pilothouse.api.spec import ModelDeploymentSpec
 from pilothouse.plan.causes import Diagnosis, diagnose
 from pilothouse.plan.clock import after, moment
-from pilothouse.plan.routing import step_weight
+from pilothouse.plan.routing import gate, step_weight
 from pilothouse.plan.samples import Samples
 from pilothouse.plan.seen import Json, Seen
 from pilothouse.plan.state import Rollout, State
@@ -131,7 +131,7 @@ class Facts:
     def idle(self, state: State) -> bool:
         """Whether a rollout has to wait for pods to try the candidate with: the model is scaled to zero."""
         way = self.spec.rollout
-        gated = bool(way.steps) or way.validation is not None or not way.auto_promote
+        gated = bool(way.steps) or gate(state, self.spec) is not None or not way.auto_promote
         skip = state.rollout is not None and state.rollout.skip
         return self.replicas == 0 and gated and not skip and state.candidate not in (None, state.stable)
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from pilothouse.api.conditions import Phase, Reason, RevisionState, Verdict
 from pilothouse.api.durations import seconds
-from pilothouse.api.rollout import OnInconclusive, Strategy
+from pilothouse.api.rollout import Against, OnInconclusive, Strategy
 from pilothouse.api.rollout import Step as StepSpec
 from pilothouse.plan import routing
 from pilothouse.plan.actions import Notice
@@ -89,14 +89,16 @@ def revive(state: State, facts: Facts) -> Step | None:
 def take_over(state: State, facts: Facts) -> Step | None:
     """The stable revision serves nobody: nothing is gained by steps and waits, so one ready pod is enough.
 
-    What has to be validated still is: a wrong answer is not better than none.
+    What has to be validated still is, as a wrong answer is not better than none; but not against the stable revision.
     """
     rollout = moving(state)
     if rollout is None or state.stable is None or state.stable == rollout.revision or facts.replicas == 0:
         return None
     if facts.ready(state.stable) > 0 or facts.ready(rollout.revision) == 0:
         return None
-    if _to_validate(rollout, facts):
+    gate = routing.gate(state, facts.spec)
+    comparable = gate is not None and gate.against is Against.EXPECTED
+    if comparable and _to_validate(state, rollout, facts):
         if rollout.phase is Phase.VALIDATING:
             return None
         return with_rollout(state, rollout.enter(Phase.VALIDATING, facts.now))
@@ -121,13 +123,13 @@ def progress(state: State, facts: Facts) -> Step | None:
         return None
     if facts.ready(rollout.revision) < needed(rollout, state, facts.spec):
         return None
-    if _to_validate(rollout, facts):
+    if _to_validate(state, rollout, facts):
         return with_rollout(state, rollout.enter(Phase.VALIDATING, facts.now))
     return _past_validation(state, rollout, facts)
 
 
-def _to_validate(rollout: Rollout, facts: Facts) -> bool:
-    return facts.spec.rollout.validation is not None and not rollout.skip and rollout.validation is None
+def _to_validate(state: State, rollout: Rollout, facts: Facts) -> bool:
+    return routing.gate(state, facts.spec) is not None and not rollout.skip and rollout.validation is None
 
 
 def _past_validation(state: State, rollout: Rollout, facts: Facts) -> Step | None:

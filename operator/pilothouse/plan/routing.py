@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pilothouse.api import names
 from pilothouse.api.conditions import Phase
+from pilothouse.api.rollout import Against, Strategy, Validation
 from pilothouse.api.rollout import Rollout as RolloutSpec
-from pilothouse.api.rollout import Strategy
 from pilothouse.api.spec import ModelDeploymentSpec
 from pilothouse.plan.seen import Json, Seen
 from pilothouse.plan.state import Rollout, State
@@ -39,7 +39,15 @@ def _first(state: State, spec: ModelDeploymentSpec) -> Route:
     if state.target is None or rollout is None:
         return ()
     passed = rollout.skip or (rollout.validation is not None and rollout.validation.passed)
-    return (state.target,) if passed or spec.rollout.validation is None else ()
+    return (state.target,) if passed or gate(state, spec) is None else ()
+
+
+def gate(state: State, spec: ModelDeploymentSpec) -> Validation | None:
+    """Return the validation that a candidate has to pass, or None: with no stable revision, none can be compared."""
+    validation = spec.rollout.validation
+    if validation is not None and validation.against is Against.STABLE and state.stable is None:
+        return None
+    return validation
 
 
 def weight_in_force(rollout: Rollout, spec: ModelDeploymentSpec) -> int:
