@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -70,17 +68,6 @@ def limited_surge(spec: ModelDeploymentSpec) -> int | None:
     if spec.rollout.strategy is not Strategy.ROLLING_UPDATE or surge is None:
         return None
     return surge if surge < desired_replicas(spec) else None
-
-
-def plan_of(spec: ModelDeploymentSpec) -> str:
-    """Return a fingerprint of the way that a rollout takes, to notice where it is changed under way."""
-    rollout = spec.rollout
-    way = [
-        str(rollout.strategy),
-        rollout.surge,
-        [step.model_dump(mode="json", by_alias=True) for step in rollout.steps],
-    ]
-    return hashlib.sha256(json.dumps(way, sort_keys=True).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)

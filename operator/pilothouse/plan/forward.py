@@ -16,7 +16,7 @@ from pilothouse.api.rollout import Step as StepSpec
 from pilothouse.plan import routing
 from pilothouse.plan.actions import Notice
 from pilothouse.plan.clock import after
-from pilothouse.plan.facts import Facts, limited_surge, needed, plan_of
+from pilothouse.plan.facts import Facts, limited_surge, needed
 from pilothouse.plan.judging import inconclusive
 from pilothouse.plan.state import Analysis, Rollout, State
 from pilothouse.plan.steps import Step, begin, failed, moving, promoted, under_way, with_rollout
@@ -51,8 +51,8 @@ def _later(since: datetime | None, stood: timedelta) -> datetime | None:
 
 def replan(state: State, facts: Facts) -> Step | None:
     """The strategy or its steps were changed under way: the steps begin anew, with no requests to the candidate."""
-    rollout, plan = moving(state), plan_of(facts.spec)
-    if rollout is None or rollout.plan == plan:
+    rollout, plan = moving(state), routing.plan_of(facts.spec)
+    if rollout is None or rollout.plan == plan or routing.by_pods(rollout):
         return None
     message = f"spec.rollout was changed: the rollout of revision {rollout.revision} begins anew"
     anew = replace(rollout.enter(Phase.PROGRESSING, facts.now), plan=plan, analysis=None)
@@ -173,7 +173,7 @@ def reach(state: State, facts: Facts) -> Step | None:
     rollout = moving(state)
     if rollout is None or rollout.phase is not Phase.SHIFTING or rollout.reached or facts.idle(state):
         return None
-    by_pods = rollout.step is None
+    by_pods = routing.by_pods(rollout)
     wanted = 1 if by_pods else needed(rollout, state, facts.spec)
     if facts.ready(rollout.revision) < wanted:
         return None
@@ -252,9 +252,6 @@ def promote(state: State, facts: Facts) -> Step | None:
     rollout = moving(state)
     if rollout is None or facts.idle(state) or not facts.full(rollout.revision):
         return None
-    by_pods = (
-        rollout.phase is Phase.SHIFTING
-        and rollout.step is None
-        and facts.spec.rollout.strategy is (Strategy.ROLLING_UPDATE)
+    return (
+        promoted(state, facts, "") if routing.by_pods(rollout) or rollout.phase is Phase.PROMOTING else None
     )
-    return promoted(state, facts, "") if by_pods or rollout.phase is Phase.PROMOTING else None

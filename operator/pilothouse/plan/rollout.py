@@ -46,18 +46,20 @@ def retarget(state: State, facts: Facts) -> Step | None:
     """The spec asks for another revision: drop an unfinished one, start from the stable one.
 
     A switch of traffic that was begun is finished first: it takes one write, and the old pods must be seen to drain.
+    So is a rollout that goes pod by pod: pods of the stable revision are gone, and those that took their places serve.
     """
-    switching = state.rollout is not None and state.rollout.phase is Phase.SWITCHING
+    rollout = state.rollout
+    switching = rollout is not None and (
+        rollout.phase is Phase.SWITCHING or (routing.by_pods(rollout) and rollout.reached)
+    )
     if facts.target == state.target or switching or facts.spec.paused:
         return None
     drop = dropped(state, facts)
     state = replace(drop.state, target=facts.target)
     if facts.target == state.stable:
-        rollout = Rollout(facts.target, Phase.COMPLETE, facts.now, facts.now)
+        over = Rollout(facts.target, Phase.COMPLETE, facts.now, facts.now)
         back = f"the spec asks for revision {facts.target} again, which serves already"
-        return Step(
-            replace(state, rollout=rollout), (*drop.notices, Notice("Normal", "RolloutCancelled", back))
-        )
+        return Step(replace(state, rollout=over), (*drop.notices, Notice("Normal", "RolloutCancelled", back)))
     origin = f" (revision {state.stable} keeps the traffic until then)" if state.stable else ""
     started = f"bringing up revision {facts.target}{origin}"
     return Step(begin(state, facts), (*drop.notices, Notice("Normal", "RolloutStarted", started)))

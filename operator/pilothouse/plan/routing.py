@@ -6,9 +6,12 @@ the way back. It names one revision; or, while two share the requests, the label
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 from pilothouse.api import names
 from pilothouse.api.conditions import Phase
-from pilothouse.api.rollout import Against, Strategy, Validation
+from pilothouse.api.rollout import Against, Validation
 from pilothouse.api.rollout import Rollout as RolloutSpec
 from pilothouse.api.spec import ModelDeploymentSpec
 from pilothouse.plan.seen import Json, Seen
@@ -51,17 +54,34 @@ def gate(state: State, spec: ModelDeploymentSpec) -> Validation | None:
 
 
 def weight_in_force(rollout: Rollout, spec: ModelDeploymentSpec) -> int:
-    """Return the weight that requests are spread by: that of the step, or until its pods are there, the one before."""
-    steps = spec.rollout.steps
-    if rollout.phase is Phase.PROMOTING:
-        # Promoted in full by hand before it got any requests, it gets none until it is promoted.
-        return step_weight(spec.rollout, rollout.step) if rollout.step is not None and rollout.reached else 0
-    if rollout.phase is not Phase.SHIFTING:
-        return 0
-    if spec.rollout.strategy is not Strategy.CANARY or rollout.step is None or not steps:
-        # Pod by pod: how many there are of each is the weight.
+    """Return the weight that requests are spread by: that of the step, or until its pods are there, the one before.
+
+    Where the steps were changed under way they are about to begin anew, without requests to the candidate.
+    """
+    if by_pods(rollout):
+        # How many there are of each is the weight.
         return 50 if rollout.reached else 0
+    if rollout.phase not in (Phase.SHIFTING, Phase.PROMOTING) or rollout.step is None:
+        return 0
+    if rollout.phase is Phase.SHIFTING and rollout.plan != plan_of(spec):
+        return 0
     return step_weight(spec.rollout, rollout.step if rollout.reached else rollout.step - 1)
+
+
+def by_pods(rollout: Rollout) -> bool:
+    """Whether pods of the candidate take the places of stable ones one by one, as where there is little surge."""
+    return rollout.phase is Phase.SHIFTING and rollout.step is None
+
+
+def plan_of(spec: ModelDeploymentSpec) -> str:
+    """Return a fingerprint of the way that a rollout takes, to notice where it is changed under way."""
+    rollout = spec.rollout
+    way = [
+        str(rollout.strategy),
+        rollout.surge,
+        [step.model_dump(mode="json", by_alias=True) for step in rollout.steps],
+    ]
+    return hashlib.sha256(json.dumps(way, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def step_weight(spec: RolloutSpec, step: int) -> int:

@@ -9,7 +9,7 @@ from pilothouse.api.conditions import Outcome, Phase, Reason, RevisionState
 from pilothouse.api.uris import redacted
 from pilothouse.plan import routing
 from pilothouse.plan.actions import Notice
-from pilothouse.plan.facts import Facts, plan_of
+from pilothouse.plan.facts import Facts
 from pilothouse.plan.state import Ended, Entry, Rollout, State
 
 _HISTORY_LENGTH = 10
@@ -55,7 +55,7 @@ def begin(state: State, facts: Facts) -> State:
         Phase.PROGRESSING,
         started_at=facts.now,
         since=facts.now,
-        plan=plan_of(facts.spec),
+        plan=routing.plan_of(facts.spec),
         waiting_since=facts.now,
         skip=old is not None and old.promoted,
     )
