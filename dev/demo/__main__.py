@@ -95,11 +95,13 @@ class Demo:
         """Start the file server for models and return its address."""
         self.step("Put the models where pods can fetch them: a small file server in the cluster")
         self.kubectl("create", "namespace", NAMESPACE)
-        models = [self._folder / file for file in FILES.values()]
-        objects = manifests.store(self._images["runtime"], models)
+        files = [self._folder / file for file in (*FILES.values(), "digits-golden.npz")]
+        objects = manifests.store(self._images["runtime"], files)
         self.kubectl("apply", "--server-side", "--filename", "-", shown=False, stdin=_list(objects))
-        files = [manifests.CLIENT_SCRIPT, self._folder / "digits-test.npz"]
-        client = manifests.config_map(manifests.CLIENT, {path.name: path.read_bytes() for path in files})
+        client_files = [manifests.CLIENT_SCRIPT, self._folder / "digits-test.npz"]
+        client = manifests.config_map(
+            manifests.CLIENT, {path.name: path.read_bytes() for path in client_files}
+        )
         self.kubectl("apply", "--server-side", "--filename", "-", shown=False, stdin=_list([client]))
         self.kubectl("rollout", "status", "deployment/models", "--timeout=120s")
         address = self.kubectl(
@@ -110,8 +112,6 @@ class Demo:
     def deploy(self, version: str, store: str) -> Path:
         """Write the ModelDeployment of a version and apply it."""
         text = (ROOT / f"examples/digits/v{version}.yaml").read_text().replace("pvc://models", store)
-        # The default of 30 s is for clients that keep connections longer than ours do.
-        text += "  rollout:\n    scaleDownDelay: 10s\n"
         path = self._folder / f"v{version}.yaml"
         path.write_text(text)
         print()
@@ -173,7 +173,7 @@ class Demo:
 
     def replace(self, store: str) -> None:
         """Roll out version 2 while requests keep coming, until the old pods are gone."""
-        self.step("Replace it with v2 while four connections keep sending requests")
+        self.step("Replace it with v2, step by step, while four connections keep sending requests")
         self.run_client("--follow", name="client-load")
         self.until("pod/client-load --for=condition=Ready")
         watch = Watch([KUBECTL, "--namespace", NAMESPACE, "get", "mdep", MODEL, "--watch"])
