@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dev.cluster import external
-from pilothouse.api.names import LABEL_REVISION
+from pilothouse.api.names import LABEL_REVISION, command_annotation
 from tests.support.waiting import until
 
 Json = dict[str, Any]
@@ -100,9 +100,18 @@ class Kubectl:
         return self.conditions(name)["Stalled"]
 
     def pods(self, revision: str) -> set[str]:
-        """Return the uids of the pods of a revision, those that are ending included."""
-        return {pod["metadata"]["uid"] for pod in self.list("pods", f"{LABEL_REVISION}={revision}")}
+        """Return the uids of the pods of a revision that are not on their way out."""
+        pods = self.list("pods", f"{LABEL_REVISION}={revision}")
+        return {pod["metadata"]["uid"] for pod in pods if "deletionTimestamp" not in pod["metadata"]}
 
-    def wait_gone(self, revision: str, *, seconds: float = 90) -> None:
-        """Wait until a revision has no pods any more."""
+    def wait_gone(self, revision: str, *, seconds: float = 60) -> None:
+        """Wait until the pods of a revision are gone, or on their way out."""
         until(lambda: not self.pods(revision), seconds=seconds, what=lambda: self("get", "pods"))
+
+    def revision(self, name: str, revision: str) -> Json:
+        """Return what the status of a ModelDeployment says of one revision."""
+        return next(dict(e) for e in self.status(name)["revisions"] if e["name"] == revision)
+
+    def command(self, name: str, command: str, value: str) -> None:
+        """Give a command by annotation."""
+        self("annotate", "--overwrite", "mdep", name, f"{command_annotation(command)}={value}")
