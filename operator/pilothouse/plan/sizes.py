@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pilothouse.api import names
-from pilothouse.api.conditions import Phase, RevisionState
+from pilothouse.api.conditions import RevisionState
 from pilothouse.api.rollout import OnFailure, Strategy
 from pilothouse.plan import routing
 from pilothouse.plan.facts import Facts, is_ready, limited_surge, needed, pods_of
@@ -33,7 +33,7 @@ def _stable(facts: Facts, state: State) -> int:
     if rollout is None or surge is None or state.candidate in (None, state.stable):
         return replicas
     spare = 1 if surge == 0 else 0
-    if rollout.phase is not Phase.SHIFTING or not rollout.reached:
+    if not routing.by_pods(rollout) or not rollout.reached:
         return replicas - spare
     return min(max(replicas - spare - facts.ready(state.candidate), 0), replicas - spare)
 
