@@ -24,6 +24,7 @@ class PlayedNodes:
     Attributes:
         fates: fate of the pods by revision (that is, by Deployment) name; `default` where there is none.
             It may change at any time: ready pods may begin to crash and broken ones may recover.
+        own_fates: fates of single pods by name, which count more than that of their revision.
         jobs: the same for Jobs, which end well unless something else is written down.
     """
 
@@ -31,6 +32,7 @@ class PlayedNodes:
         self.cluster = cluster
         self.default = default or Fate()
         self.fates: dict[str, Fate] = {}
+        self.own_fates: dict[str, Fate] = {}
         self.jobs = PlayedJobs(cluster, Fate(Kind.DONE))
         self._pods_made = 0
 
@@ -142,7 +144,8 @@ class PlayedNodes:
             self.cluster.delete(ref)
             return
         if "deployment" in pod["metadata"]["annotations"]:
-            self._set_status(ref, next_status(pod, self._fate(pod["metadata"]["annotations"]["deployment"])))
+            fate = self.own_fates.get(ref.name) or self._fate(pod["metadata"]["annotations"]["deployment"])
+            self._set_status(ref, next_status(pod, fate))
 
     def _set_status(self, ref: Ref, status: Json) -> None:
         if self.cluster.objects[ref].get("status") != status:

@@ -235,6 +235,10 @@ class World:
         """Say how a revision answers its requests."""
         self.users.tempers[revision] = temper
 
+    def evict(self, pod: Json) -> None:
+        """Take a pod away, as a node does that goes."""
+        self.cluster.delete(Ref("Pod", pod["metadata"]["namespace"], pod["metadata"]["name"]))
+
     # Time.
 
     async def one_pass(self) -> Result:

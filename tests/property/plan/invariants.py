@@ -49,7 +49,7 @@ def permitted(look: Look) -> set[str]:
     rollout, stable = look.rollout, look.stable
     if stable is None:
         target = look.status.get("targetRevision")
-        passed = rollout.get("rollback") or (rollout.get("validation") or {}).get("passed")
+        passed = rollout.get("skipSteps") or (rollout.get("validation") or {}).get("passed")
         return {target} if target and (passed or look.spec.rollout.validation is None) else set()
     by_pods = rollout.get("step") is None
     # Until the pods of a step with weight 0 are there, the weight of the step before may still be in force.
@@ -118,9 +118,8 @@ def a_reached_weight_keeps_pods_on_both_sides(p: Pass) -> None:
     rollout = p.before.rollout
     if not (p.through and rollout.get("phase") == Phase.SHIFTING and rollout.get("reached")):
         return
-    if p.before.spec.rollout.strategy is not Strategy.CANARY:
-        return
-    if not 1 <= p.before.weight(rollout.get("step") or 0) <= 99:
+    changed = p.before.status["observedGeneration"] != p.before.generation
+    if changed or not 1 <= rollout.get("weight", 0) <= 99:
         return
     for revision in (p.before.stable, rollout["revision"]):
         if p.after.ready[revision or ""]:
@@ -193,7 +192,6 @@ def nothing_is_promoted_against_its_analysis(p: Pass) -> None:
     excused = (
         new in p.known.served
         or p.known.by_hand(new)
-        or rollout.get("rollback", False)
         or p.before.ready[old] == 0
         or p.before.weight(len(p.before.spec.rollout.steps)) == 0
     )

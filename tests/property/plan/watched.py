@@ -190,7 +190,7 @@ class Watched(World):
                 self._turn(self._named(whose), fate)
             case Evict(whose, pods):
                 for pod in self.nodes.pods(self._named(whose))[:pods]:
-                    self.cluster.delete(Ref("Pod", self.key.namespace, pod["metadata"]["name"]))
+                    self.evict(pod)
             case Remove(kind, whose):
                 name = self.key.name if whose is None else self._named(whose)
                 self.cluster.delete(Ref(kind, self.key.namespace, name))
