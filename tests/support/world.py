@@ -23,7 +23,7 @@ from tests.support.played_pods import Fate, Kind, is_ready
 from tests.support.played_traffic import PlayedTraffic, Temper
 
 _START = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
-_MOST_PASSES = 400
+_MOST_PASSES = 1000
 # So many passes in a row without any time between them are a loop that turns for nothing.
 _MOST_AT_ONCE = 40
 # The operator looks at everything this often even if nothing happens.
@@ -77,7 +77,7 @@ class World:
             status_writer=self.cluster,
             recorder=self.cluster,
             telemetry=SilentTelemetry(),
-            defaults=Defaults(runtime_image),
+            defaults=Defaults(runtime_image, prometheus=True),
             clock=lambda: self.time,
             sampler=MemorySampler(self.users, lambda: self.time),
         )
