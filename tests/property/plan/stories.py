@@ -141,10 +141,7 @@ _rare = st.one_of(
     st.builds(Rush, st.sampled_from([0.0, 0.5, 20.0])),
     st.builds(Silence, _either, st.booleans()),
 )
-_lines: st.SearchStrategy[Line] = st.one_of(
-    _work,
-    _work,
-    _work,
+_events: st.SearchStrategy[Line] = st.one_of(
     changes(),
     _orders,
     _breaks,
@@ -152,6 +149,16 @@ _lines: st.SearchStrategy[Line] = st.one_of(
     st.builds(Hold, st.booleans()),
     _rare,
 )
+# After most of what happens, everybody works for a while: a story of events alone goes nowhere.
+_scenes = st.one_of(
+    st.tuples(_events),
+    st.tuples(_events, _work),
+    st.tuples(_work, _events, _work),
+)
 
 
-stories: st.SearchStrategy[list[Line]] = st.lists(_lines, max_size=16)
+def _told(scenes: list[tuple[Line, ...]]) -> list[Line]:
+    return [line for scene in scenes for line in scene]
+
+
+stories: st.SearchStrategy[list[Line]] = st.lists(_scenes, max_size=8).map(_told)
