@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pilothouse.api import names
-from pilothouse.api.conditions import RevisionState
+from pilothouse.api.conditions import Phase, RevisionState
 from pilothouse.api.rollout import OnFailure, Strategy
 from pilothouse.plan import routing
 from pilothouse.plan.facts import Facts, is_ready, limited_surge, needed, pods_of
@@ -16,7 +16,7 @@ def size(facts: Facts, state: State, entry: Entry) -> int:
     """Return how many pods the revision of `entry` should have."""
     match entry.state:
         case RevisionState.STABLE:
-            return _stable(facts, state)
+            return _stable(facts, state, entry)
         case RevisionState.CANDIDATE:
             return _candidate(facts, state, entry)
         case RevisionState.FAILED:
@@ -27,10 +27,16 @@ def size(facts: Facts, state: State, entry: Entry) -> int:
             return 0
 
 
-def _stable(facts: Facts, state: State) -> int:
+def _stable(facts: Facts, state: State, entry: Entry) -> int:
     """The stable revision keeps all its pods until it is replaced; only where there is no room it makes some."""
     rollout, surge, replicas = state.rollout, limited_surge(facts.spec), facts.replicas
-    if rollout is None or surge is None or state.candidate in (None, state.stable):
+    if rollout is None or surge is None:
+        return replicas
+    if rollout.phase in (Phase.SWITCHING, Phase.COMPLETE):
+        # Pods of the revision that it replaced take up room until they have ended.
+        others = sum(facts.present(e.name) for e in state.entries if e.name != entry.name)
+        return min(replicas, max(replicas + surge - others, _live(facts, entry)))
+    if state.candidate in (None, state.stable):
         return replicas
     spare = 1 if surge == 0 else 0
     if not routing.by_pods(rollout) or not rollout.reached:
