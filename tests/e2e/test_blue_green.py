@@ -13,7 +13,6 @@ from tests.support.load import load, measure, rows
 from tests.support.models import Store
 from tests.support.recording import Recording
 from tests.support.system import System
-from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("digits_data")
 NAME = "digits"
@@ -42,16 +41,9 @@ def test_preview_switch_and_the_way_back(system: System, kubectl: Kubectl, store
     blue_pods = kubectl.pods(blue)
     with Recording(kubectl, NAME) as recording, load(kubectl, image, NAME, renew=1) as running:
         kubectl.apply(digits(store, "2", autoPromote=False))
-        waits = until(
-            lambda: [
-                r
-                for r in [kubectl.conditions(NAME).get("Ready", {})]
-                if r.get("reason") == "WaitingForPromotion"
-            ],
-            seconds=90,
-        )
-        green = kubectl.status(NAME)["rollout"]["revision"]
-        assert f"pilothouse.dev/promote={green}" in waits[0]["message"]
+        waits = kubectl.wait_for_reason(NAME, "WaitingForPromotion")
+        green = waits["rollout"]["revision"]
+        assert f"pilothouse.dev/promote={green}" in waits["rollout"]["message"]
         # All of it answers behind the preview, and users know nothing of it.
         preview = measure(kubectl, image, NAME, service=f"{NAME}-preview")
         assert set(preview["versions"]) == {"2"}

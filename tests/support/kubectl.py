@@ -108,6 +108,16 @@ class Kubectl:
         """Wait until the pods of a revision are gone, or on their way out."""
         until(lambda: not self.pods(revision), seconds=seconds, what=lambda: self("get", "pods"))
 
+    def wait_for_reason(self, name: str, reason: str, *, seconds: float = 90) -> Json:
+        """Wait until Ready is False for this reason, of the present generation, and return the status."""
+
+        def so() -> bool:
+            ready = self.conditions(name).get("Ready", {})
+            return bool(ready.get("status") == "False" and ready.get("reason") == reason)
+
+        until(so, seconds=seconds, what=lambda: f"{name} is {reason}: {self.status(name)}")
+        return self.status(name)
+
     def revision(self, name: str, revision: str) -> Json:
         """Return what the status of a ModelDeployment says of one revision."""
         return next(dict(e) for e in self.status(name)["revisions"] if e["name"] == revision)
