@@ -81,12 +81,15 @@ def _live(facts: Facts, entry: Entry) -> int:
 def standing_by(facts: Facts, state: State) -> frozenset[str]:
     """Return the uids of the stable revision's pods that are to be kept out of a mix.
 
-    That is so for weights beyond half. Pods that get requests already keep them, and unready ones go first.
+    That is so for weights beyond half. Pods that get requests already keep them, and unready ones go first. Where none
+    has to, none does, though there be too many for a moment: which of them a scale-down takes is not ours to choose.
     """
     rollout, spec = state.rollout, facts.spec
     if rollout is None or spec.rollout.strategy is not Strategy.CANARY or len(routing.route(state, spec)) < 2:
         return frozenset()
     keep = split(routing.weight_in_force(rollout, spec), facts.replicas).stable
+    if keep >= facts.replicas:
+        return frozenset()
     pods = sorted(pods_of(facts.seen, state.stable), key=_claim)
     return frozenset(pod["metadata"]["uid"] for pod in pods[max(keep, 1) :])
 
