@@ -53,9 +53,9 @@ def _candidate(facts: Facts, state: State, entry: Entry) -> int:
         return wanted
     if rollout.paused_at is not None:
         return min(wanted, _live(facts, entry))
-    # Old pods that are only just ending still take up room.
+    # Old pods that are only just ending still take up room. Want of room takes away no pod that serves.
     room = facts.replicas + surge - facts.present(state.stable)
-    return min(wanted, max(room, 0))
+    return min(wanted, max(room, facts.ready(entry.name)))
 
 
 def _failed(facts: Facts, state: State, entry: Entry) -> int:
