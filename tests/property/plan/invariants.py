@@ -12,7 +12,7 @@ from math import floor
 
 from pilothouse.api.conditions import Phase, RevisionState, Verdict
 from pilothouse.api.names import LABEL_PREFIX
-from pilothouse.api.rollout import OnInconclusive, Strategy
+from pilothouse.api.rollout import OnInconclusive
 from pilothouse.api.status import ModelDeploymentStatus
 from tests.property.plan.look import Known, Look
 
@@ -60,14 +60,28 @@ def permitted(look: Look) -> set[str]:
 
 
 def ready_pods_behind_the_traffic_never_fall_by_the_operators_hand(p: Pass) -> None:
-    """What may serve and did keeps serving, down to what is asked for (one less where there is no surge)."""
+    """What may serve and did keeps serving, down to what is asked for (one less where there is no surge).
+
+    A promotion counts when it is decided: what the new revision loses between that and the next pass, which moves the
+    requests, is not the operator's doing.
+    """
     if p.before.stable is None:
         return
     floor = p.before.replicas - (1 if p.before.surge == 0 else 0)
-    countable = permitted(p.before) | {
-        name for name in p.before.mix if p.before.state(name) == RevisionState.DRAINING
-    }
+    switching = p.before.rollout.get("phase") == Phase.SWITCHING
+    drains = {name for name in p.before.mix if p.before.state(name) == RevisionState.DRAINING}
+    countable = permitted(p.before) | (drains if switching else set())
+    if (
+        p.before.generation != p.before.status["observedGeneration"]
+        and p.before.rollout.get("step") is not None
+    ):
+        countable.discard(p.before.rollout["revision"])  # the spec has changed: no rollout is what it was
     served = sum(count for name, count in p.before.lasting.items() if name in countable)
+    if p.after.stable is not None and p.after.stable != p.before.stable:
+        new = p.before.ready[p.after.stable]
+        assert new >= min(served, floor), f"promoted with {new} ready pods, where {served} served"
+    if switching:
+        served = min(served, p.before.staying[p.before.stable])
     assert p.after.lasting.total() >= min(served, floor), (
         f"{dict(p.before.lasting)} before, {dict(p.after.lasting)} after, {floor} must stay"
     )
@@ -88,6 +102,15 @@ def no_request_reaches_a_revision_after_its_time(p: Pass) -> None:
         assert open_ <= permitted(p.before), (
             f"open: {sorted(open_)}, permitted: {sorted(permitted(p.before))}"
         )
+
+
+def what_had_requests_has_time_to_end_its_connections(p: Pass) -> None:
+    """A revision's pods are not taken away before 30 s have gone by without requests, where there is room for them."""
+    if p.before.surge is not None or p.before.rollout.get("phase") == Phase.RETRYING:
+        return
+    for revision in p.before.asked.keys() - p.after.asked.keys():
+        quiet = p.known.quiet_for(revision, p.after.time)
+        assert quiet >= 30 or not p.before.ready[revision], f"{revision} had requests {quiet:g} s ago"
 
 
 def nothing_gets_requests_before_it_is_validated(p: Pass) -> None:
@@ -116,27 +139,30 @@ def a_validation_passes_only_by_a_good_report(p: Pass) -> None:
 def a_reached_weight_keeps_pods_on_both_sides(p: Pass) -> None:
     """Of a weight between 1 and 99 that was reached, each side that has ready pods gets requests."""
     rollout = p.before.rollout
-    if not (p.through and rollout.get("phase") == Phase.SHIFTING and rollout.get("reached")):
+    if not (p.through and rollout.get("reached")):
         return
-    changed = p.before.status["observedGeneration"] != p.before.generation
-    if changed or not 1 <= rollout.get("weight", 0) <= 99:
+    if not (_in_one_step(p) and 1 <= rollout.get("weight", 0) <= 99):
         return
     for revision in (p.before.stable, rollout["revision"]):
         if p.after.ready[revision or ""]:
             assert p.after.mix[revision or ""], f"no pod of {revision} gets requests: {dict(p.after.mix)}"
 
 
+def _in_one_step(p: Pass) -> bool:
+    """Whether one canary is in a step before and after the pass, and the spec is still the one that it follows."""
+    before, after = p.before.rollout, p.after.rollout
+    same = all(before.get(field) == after.get(field) for field in ("revision", "phase", "plan", "step"))
+    told = p.before.status.get("observedGeneration") == p.before.generation
+    return same and told and before.get("phase") == Phase.SHIFTING and before.get("step") is not None
+
+
 def the_candidate_has_no_more_pods_than_its_step_asks_for(p: Pass) -> None:
     """In a canary's step the new revision never asks for more pods than the step's weight comes to."""
-    revision = p.after.rollout.get("revision", "")
-    looks = (p.before, p.after)
-    if not p.through or any(x.rollout.get("phase") != Phase.SHIFTING for x in looks):
-        return
-    if p.before.spec.rollout.strategy is not Strategy.CANARY:
-        return
-    steps = [x.rollout.get("step") or 0 for x in looks]
-    most = max(most_pods(p.before.weight(s), p.before.replicas) for s in steps)
-    assert p.after.asked.get(revision, 0) <= most, f"{p.after.asked} asked for, {most} at most"
+    rollout = p.before.rollout
+    if p.through and _in_one_step(p):
+        most = most_pods(rollout.get("weight", 0), p.before.replicas)
+        asked = p.after.asked.get(rollout["revision"], 0)
+        assert asked <= most, f"{asked} pods asked for, {most} at most"
 
 
 def the_stable_revision_keeps_its_size(p: Pass) -> None:
@@ -162,8 +188,8 @@ def observed_generation_never_goes_back(p: Pass) -> None:
 
 def waiters_are_told_the_truth(p: Pass) -> None:
     """Ready and Available are there; exactly one of Ready, Reconciling and Stalled is true; Ready is no lie."""
-    if p.after.status["observedGeneration"] == 0:
-        return
+    if not p.through:
+        return  # nobody has written anything
     conditions = {c["type"]: c["status"] for c in p.after.status["conditions"]}
     assert {"Ready", "Available"} <= conditions.keys(), "kstatus takes an object without Ready for done"
     true = {kind for kind, status in conditions.items() if status == "True"} - {"Available"}
@@ -238,6 +264,7 @@ INVARIANTS: tuple[Callable[[Pass], None], ...] = (
     ready_pods_behind_the_traffic_never_fall_by_the_operators_hand,
     no_request_reaches_a_revision_before_its_time,
     no_request_reaches_a_revision_after_its_time,
+    what_had_requests_has_time_to_end_its_connections,
     nothing_gets_requests_before_it_is_validated,
     a_validation_passes_only_by_a_good_report,
     a_reached_weight_keeps_pods_on_both_sides,

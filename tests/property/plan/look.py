@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
+from math import inf
 
 from pilothouse.api import names
 from pilothouse.api.rollout import Strategy
@@ -22,13 +24,16 @@ class Look:
     """The world at one moment.
 
     Attributes:
+        time: when it is.
         users_part: all of the object that is not the operator's.
         mix: ready pods by revision that the model's Service sends requests to.
         lasting: those of them that stay, as the Deployments are now.
         ready: ready pods by revision.
+        staying: those of them that stay.
         asked: pods that each Deployment asks for.
     """
 
+    time: datetime
     status: Json
     spec: ModelDeploymentSpec
     target: str
@@ -37,6 +42,7 @@ class Look:
     mix: Counter[str]
     lasting: Counter[str]
     ready: Counter[str]
+    staying: Counter[str]
     asked: dict[str, int]
 
     @property
@@ -81,13 +87,19 @@ class Known:
         natures: what each revision is like.
         reports: what the validations of each revision came to.
         served: revisions that have been promoted once.
+        answered: when each revision was last behind the Service.
         promotions: values of the promote commands that were given, without tokens other than "full".
     """
 
     natures: dict[str, Nature] = field(default_factory=dict)
     reports: dict[str, list[float]] = field(default_factory=dict)
     served: set[str] = field(default_factory=set)
+    answered: dict[str, datetime] = field(default_factory=dict)
     promotions: set[tuple[str, str]] = field(default_factory=set)
+
+    def quiet_for(self, revision: str, now: datetime) -> float:
+        """Return for how many seconds a revision has had no requests."""
+        return (now - self.answered[revision]).total_seconds() if revision in self.answered else inf
 
     def by_hand(self, revision: str, *tokens: str) -> bool:
         """Whether the user ever asked for the promotion of a revision, with one of these tokens if any are given."""
@@ -115,6 +127,7 @@ def look(world: World) -> Look:
             ready[pod["metadata"]["labels"].get(names.LABEL_REVISION, "")] += 1
     meta = {field: value for field, value in body["metadata"].items() if field != "resourceVersion"}
     return Look(
+        time=world.time,
         status=body.get("status") or {},
         spec=_parsed(json.dumps(body["spec"])),
         target=world.revision(body["spec"]),
@@ -123,6 +136,7 @@ def look(world: World) -> Look:
         mix=mix,
         lasting=lasting,
         ready=ready,
+        staying=Counter({name: _lasting(world, name, count) for name, count in ready.items() if name}),
         asked=asked,
     )
 

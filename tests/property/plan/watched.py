@@ -59,6 +59,7 @@ class Watched(World):
         # A pass that says "again at once" for ever burns a core and the API server.
         self._at_once = self._at_once + 1 if result.again == 0 and not result.failed else 0
         assert self._at_once < _MOST_AT_ONCE, "the operator turns round and round"
+        self.known.answered |= dict.fromkeys(before.mix, self.time)
         one = Pass(before, after, through=result.outcome == "ok", known=self.known)
         for holds in INVARIANTS:
             holds(one)

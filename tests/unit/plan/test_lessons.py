@@ -277,6 +277,20 @@ async def test_candidate_that_is_aborted_keeps_its_pods_until_its_connections_ha
     assert world.ready_pods(second) == 0
 
 
+@pytest.mark.parametrize("way", [canary(pause(50)), canary(pause(20)), {}, blue_green()])
+async def test_candidate_that_is_replaced_keeps_its_pods_until_its_connections_have_ended(way: Json) -> None:
+    # Given a canary that gets requests
+    world, _, second = await in_step(1, canary(pause(50)), replicas=2)
+    # When the spec asks for another revision, and perhaps for another way
+    world.patch(model=model("3"), rollout=way)
+    await world.until(lambda: world.behind(second) == 0)
+    # Then what it was doing can end
+    await world.wait(28)
+    assert world.ready_pods(second) == 2
+    await world.wait(30)
+    assert world.ready_pods(second) == 0
+
+
 @pytest.mark.parametrize("seconds", [1, 60, 3600])
 async def test_operator_that_is_away_in_mid_promotion_resets_nothing(seconds: float) -> None:
     # Given a canary whose last step is over, on its way to all requests
