@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dev import helm
-from dev.cluster import Cluster
+from dev.cluster import Cluster, ClusterError
 from dev.demo.manifests import image_values
 from dev.shell import ROOT
+from pilothouse.app import LEASE_NAME
 from tests.support.kubectl import Kubectl, RefusedError
 from tests.support.waiting import holds_for, until
 
@@ -52,11 +53,19 @@ class System:
     def kill_operator(self) -> None:
         """Kill the operator's process with SIGKILL; the kubelet starts it again."""
         restarts = self._restarts()
-        # From inside the container: its init process takes no SIGKILL from there, but the node's own tools do.
-        self.cluster.execute(["pkill", "-KILL", "-f", "python.* -m pilothouse$"])
+        self._kill()
         until(
             lambda: self._restarts() > restarts, seconds=60, what=lambda: f"restart: {self.operator_pods()}"
         )
+
+    def crash_operator(self) -> None:
+        """Kill the operator's process with SIGKILL, and let another pod take its place as soon as one can.
+
+        The kubelet would start the same pod again later each time, and the Lease would be the dead one's for a while.
+        """
+        until(self._kill)
+        self.kubectl("delete", "pods", "--selector", _OPERATOR, "--grace-period=0", "--force")
+        self.kubectl("delete", "lease", LEASE_NAME, "--ignore-not-found")
 
     def outage(self, seconds: float) -> None:
         """Let time go by with the API server away, and make sure that it is."""
@@ -69,6 +78,15 @@ class System:
             return False
 
         holds_for(away, seconds=seconds)
+
+    def _kill(self) -> bool:
+        """Kill the operator's process; return whether there was one."""
+        try:
+            # From inside the container its init process takes no SIGKILL, but from the node it does.
+            self.cluster.execute(["pkill", "-KILL", "-f", "python.* -m pilothouse$"])
+        except ClusterError:
+            return False
+        return True
 
     def _restarts(self) -> int:
         return sum(
