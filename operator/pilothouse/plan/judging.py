@@ -18,7 +18,7 @@ from pilothouse.plan.facts import Facts, needed
 from pilothouse.plan.samples import Samples, Traffic
 from pilothouse.plan.state import Analysis, Rollout, State
 from pilothouse.plan.steps import Step, failed, moving, under_way, with_rollout
-from pilothouse.plan.validation import NotPassed, outcome
+from pilothouse.plan.validation import NotPassed, bounds, outcome, within
 
 
 @dataclass(frozen=True)
@@ -149,10 +149,8 @@ def _answers(spec: AnalysisSpec, samples: Samples) -> Iterator[Finding]:
         if value is None:
             yield Finding(Verdict.INCONCLUSIVE, f"Prometheus gave no number for {query.name}")
             continue
-        bounds = [f"at least {query.min:g}"] if query.min is not None else []
-        bounds += [f"at most {query.max:g}"] if query.max is not None else []
-        good = (query.min is None or value >= query.min) and (query.max is None or value <= query.max)
-        yield _finding(good, f"{query.name} is {value:g}, {' and '.join(bounds)} allowed")
+        good = within(value, query.min, query.max)
+        yield _finding(good, f"{query.name} is {value:g}, {bounds(query.min, query.max)} allowed")
 
 
 def milliseconds(value: float) -> str:

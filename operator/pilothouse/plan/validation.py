@@ -140,9 +140,21 @@ def _judged(report: ValidationReport, validation: Validation, now: datetime) -> 
     )
     if report.value != report.value:
         message = f"{message}: {report.message}"
-    if not good:
+    if not within(report.value, low, high):
         return NotPassed(Reason.VALIDATION_FAILED, shorten(message))
     return Validated(True, value, message, now)
+
+
+def within(value: float, low: float | None, high: float | None) -> bool:
+    """Whether a value lies within bounds; NaN lies within none."""
+    return (low is None or value >= low) and (high is None or value <= high)
+
+
+def bounds(low: float | None, high: float | None) -> str:
+    """Return bounds as people read them."""
+    said = [f"at least {low:g}"] if low is not None else []
+    said += [f"at most {high:g}"] if high is not None else []
+    return " and ".join(said)
 
 
 def _pods(seen: Seen, job_seen: Json) -> list[Json]:
