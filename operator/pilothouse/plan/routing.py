@@ -63,9 +63,14 @@ def weight_in_force(rollout: Rollout, spec: ModelDeploymentSpec) -> int:
         return 50 if rollout.reached else 0
     if rollout.phase not in (Phase.SHIFTING, Phase.PROMOTING) or rollout.step is None:
         return 0
-    if rollout.phase is Phase.SHIFTING and rollout.plan != plan_of(spec):
+    if replanned(rollout, spec):
         return 0
     return step_weight(spec.rollout, rollout.step if rollout.reached else rollout.step - 1)
+
+
+def replanned(rollout: Rollout, spec: ModelDeploymentSpec) -> bool:
+    """Whether a canary is in a step of steps that the spec no longer asks for."""
+    return rollout.phase is Phase.SHIFTING and not by_pods(rollout) and rollout.plan != plan_of(spec)
 
 
 def by_pods(rollout: Rollout) -> bool:

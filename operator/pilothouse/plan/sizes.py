@@ -48,6 +48,8 @@ def _candidate(facts: Facts, state: State, entry: Entry) -> int:
     rollout, surge = state.rollout, limited_surge(facts.spec)
     if rollout is None:
         return facts.replicas
+    if routing.replanned(rollout, facts.spec):
+        return _live(facts, entry)
     wanted = needed(rollout, state, facts.spec)
     if surge is None or state.stable is None:
         return wanted

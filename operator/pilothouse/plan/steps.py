@@ -144,7 +144,7 @@ def dropped(state: State, facts: Facts) -> Step:
     notices: tuple[Notice, ...] = ()
     if under_way(state) is not None:
         message = f"revision {old.name} was replaced by {facts.target} before it was finished"
-        had_requests = old.name in routing.route(state, facts.spec)
+        had_requests = routing.mixed(facts.seen) or routing.in_force(facts.seen, (old.name,))
         state = end(state, facts, Outcome.SUPERSEDED, "", message)
         old = replace(
             old,

@@ -129,15 +129,9 @@ def _not_done(why: str) -> NotPassed:
 
 def _judged(report: ValidationReport, validation: Validation, now: datetime) -> Validated | NotPassed:
     low, high = validation.min, validation.max
-    # Written so that NaN is never good enough.
-    good = (low is None or report.value >= low) and (high is None or report.value <= high)
-    bounds = [f"at least {low:g}"] if low is not None else []
-    bounds += [f"at most {high:g}"] if high is not None else []
     value = f"{report.value:.6g}"
     against = "" if validation.against is Against.EXPECTED else " against the stable revision"
-    message = (
-        f"{report.metric}{against} is {value} over {report.rows} rows, asked for is {' and '.join(bounds)}"
-    )
+    message = f"{report.metric}{against} is {value} over {report.rows} rows, asked for is {bounds(low, high)}"
     if report.value != report.value:
         message = f"{message}: {report.message}"
     if not within(report.value, low, high):
