@@ -106,8 +106,10 @@ def no_request_reaches_a_revision_after_its_time(p: Pass) -> None:
 
 def what_had_requests_has_time_to_end_its_connections(p: Pass) -> None:
     """A revision's pods are not taken away before 30 s have gone by without requests, where there is room for them."""
-    if p.before.surge is not None or p.before.rollout.get("phase") == Phase.RETRYING:
+    if p.before.stable is None or p.before.surge is not None:
         return
+    if p.before.rollout.get("phase") == Phase.RETRYING:
+        return  # somebody cannot wait
     for revision in p.before.asked.keys() - p.after.asked.keys():
         quiet = p.known.quiet_for(revision, p.after.time)
         assert quiet >= 30 or not p.before.ready[revision], f"{revision} had requests {quiet:g} s ago"
@@ -159,7 +161,7 @@ def _in_one_step(p: Pass) -> bool:
 def the_candidate_has_no_more_pods_than_its_step_asks_for(p: Pass) -> None:
     """In a canary's step the new revision never asks for more pods than the step's weight comes to."""
     rollout = p.before.rollout
-    if p.through and _in_one_step(p):
+    if p.through and _in_one_step(p) and p.before.spec.rollout.steps:
         most = most_pods(rollout.get("weight", 0), p.before.replicas)
         asked = p.after.asked.get(rollout["revision"], 0)
         assert asked <= most, f"{asked} pods asked for, {most} at most"

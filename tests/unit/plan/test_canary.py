@@ -197,3 +197,15 @@ async def test_change_of_strategy_opens_nothing_by_itself() -> None:
 async def test_preview_is_for_blue_and_green_only() -> None:
     world, _, _ = await in_step(1, canary(pause(20)), replicas=2)
     assert world.child("Service", "digits-preview") is None
+
+
+async def test_change_of_steps_while_promoting_opens_nothing() -> None:
+    # Given a candidate whose only step gave it nothing, and which comes up to full size
+    world, first = await served(replicas=3)
+    second = world.apply(model=model("2"), replicas=3, rollout=canary(weight(0, "30s")))
+    await world.until(lambda: world.phase == "Promoting")
+    world.fate(second, Fate(Kind.PENDING))
+    # When its steps are changed, then they begin anew and it gets what they say, when they say it
+    world.patch(rollout=canary(pause(80)))
+    async for _ in world.moves(20):
+        assert world.mix == {first: 3}

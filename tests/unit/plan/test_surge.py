@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from pilothouse.plan.seen import Json
 from tests.support.played_pods import Fate, Kind
 from tests.support.world import World, model
-from tests.unit.plan.given import served
+from tests.unit.plan.given import blue_green, canary, served, weight
 
 
 def taken(world: World) -> int:
@@ -137,8 +138,32 @@ async def test_spec_back_to_stable_half_way_keeps_as_many_ready_pods_as_there_we
     second = world.apply(model=model("2"), replicas=4, rollout={"surge": 1})
     await world.until(lambda: world.behind(second) == 2)
     world.patch(model=model("1"))
-    await world.until(lambda: world.is_true("Ready"))
+    async for _ in world.moves(120):
+        assert world.behind_traffic >= 4
+        assert world.behind(second) <= 2, "nobody asks for it any more"
+    assert world.is_true("Ready")
     assert world.mix == {first: 4}
+
+
+@pytest.mark.parametrize("way", [{}, {"surge": 1}, {"surge": 0}, blue_green(), canary(weight(20, "10s"))])
+@pytest.mark.parametrize("held", [False, True])
+async def test_next_spec_half_way_comes_to_its_end_and_keeps_requests_on_the_way(
+    way: Json, held: bool
+) -> None:
+    # Given a rolling update of version 2 that is half way, and perhaps held there
+    world, _ = await served(replicas=4)
+    second = world.apply(model=model("2"), replicas=4, rollout={"surge": 1})
+    await world.until(lambda: world.behind(second) == 2)
+    if held:
+        world.command("pause", second)
+        await world.wait(30)
+    # When another version is asked for, by the same way or another
+    third = world.apply(model=model("3"), replicas=4, rollout=way)
+    # Then that comes to serve, and nobody has to resume what is not asked for any more
+    async for _ in world.moves(400):
+        assert world.behind_traffic >= (3 if way.get("surge") == 0 else 4)
+    assert world.is_true("Ready")
+    assert world.mix == {third: 4}
 
 
 @pytest.mark.parametrize(
