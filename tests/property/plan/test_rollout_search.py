@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 
 from pilothouse.plan.seen import Json
 from tests.property.plan.stories import blue_green, canaries, changes, rolling, stories, unaided
 from tests.property.plan.story import Change, Line, Nature, Way
 from tests.property.plan.watched import Watched
 from tests.support.world import model
+
+# A story takes a fifth of a second, so there are fewer of each kind than of other examples; all night, as long as it takes.
+_SOME = settings(max_examples=settings.default.max_examples // 2)
+pytestmark = pytest.mark.timeout(0)
 
 # Version 0 serves before a story begins; versions 1 to 3 are the story's.
 _FIRST = Change(0, 2, Way(), Nature())
@@ -19,21 +24,25 @@ _LAST = 4
 _TIME_TO_THE_END = 400.0
 
 
+@_SOME
 @given(story=stories, ending=unaided)
 def test_any_story_keeps_its_traffic_and_ends_well(story: list[Line], ending: Way) -> None:
     asyncio.run(_told(story, ending, served=False))
 
 
+@_SOME
 @given(opening=changes(canaries), story=stories, ending=unaided)
 def test_stories_of_canaries_end_well(opening: Change, story: list[Line], ending: Way) -> None:
     asyncio.run(_told([opening, *story], ending))
 
 
+@_SOME
 @given(opening=changes(blue_green), story=stories, ending=unaided)
 def test_stories_of_blue_and_green_end_well(opening: Change, story: list[Line], ending: Way) -> None:
     asyncio.run(_told([opening, *story], ending))
 
 
+@_SOME
 @given(opening=changes(rolling), story=stories, ending=unaided)
 def test_stories_of_rolling_updates_end_well(opening: Change, story: list[Line], ending: Way) -> None:
     asyncio.run(_told([opening, *story], ending))
