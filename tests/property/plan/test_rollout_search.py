@@ -13,7 +13,7 @@ from tests.property.plan.story import Change, Line, Nature, Way
 from tests.property.plan.watched import Watched
 from tests.support.world import model
 
-# A story takes a fifth of a second, so there are fewer of each kind than of other examples; all night, as long as it takes.
+# A story takes a fifth of a second, so there are fewer of them than of other examples; at night, all there is time for.
 _SOME = settings(max_examples=settings.default.max_examples // 2)
 pytestmark = pytest.mark.timeout(0)
 
