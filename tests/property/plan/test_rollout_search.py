@@ -14,7 +14,7 @@ from tests.property.plan.watched import Watched
 from tests.support.world import model
 
 # A story takes a fifth of a second, so there are fewer of them than of other examples; at night, all there is time for.
-_SOME = settings(max_examples=settings.default.max_examples // 2)
+_SOME = settings(max_examples=settings.default.max_examples // 2, report_multiple_bugs=False)
 pytestmark = pytest.mark.timeout(0)
 
 # Version 0 serves before a story begins; versions 1 to 3 are the story's.

@@ -373,3 +373,17 @@ async def test_status_fits_its_generation_from_the_first_write_on() -> None:
     for status in world.statuses:
         for condition in status["conditions"]:
             assert condition["observedGeneration"] == status["observedGeneration"]
+
+
+async def test_canary_that_failed_and_is_replaced_at_once_still_has_time_to_end_its_connections() -> None:
+    # Given a canary that was just given up, and had requests until then
+    world, first, second = await in_step(1, canary(pause(50)), replicas=2)
+    world.command("abort", second)
+    await world.until(lambda: world.mix == {first: 2})
+    # When the spec is put right within seconds, as GitOps tools do
+    world.patch(model=model("3"))
+    await world.wait(25)
+    # Then what it was doing can end
+    assert world.ready_pods(second) == 2
+    await world.wait(30)
+    assert world.ready_pods(second) == 0
