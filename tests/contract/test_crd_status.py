@@ -146,3 +146,9 @@ def test_the_columns_come_in_the_order_in_which_people_ask() -> None:
         "URI",
         "MESSAGE",
     ]
+
+
+def test_the_server_fills_nothing_into_a_status_that_the_operator_wrote() -> None:
+    """What it put in would differ from what the operator would write, and be written again for ever."""
+    for written in ({"rollout": {}, "revisions": [{}], "conditions": []}, {"rollout": {"analysis": {}}}):
+        assert structural.defaulted(SCHEMA, written) == written

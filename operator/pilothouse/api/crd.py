@@ -16,7 +16,7 @@ from typing import Any, Final
 import yaml
 
 from pilothouse.api import names
-from pilothouse.api.schema import Schema, structural, without_cel
+from pilothouse.api.schema import Schema, structural, without_cel, without_defaults
 from pilothouse.api.spec import ModelDeploymentSpec
 from pilothouse.api.status import UNSEEN, ModelDeploymentStatus
 
@@ -120,7 +120,7 @@ def _schema() -> Schema:
                 },
             },
             "spec": structural(ModelDeploymentSpec),
-            "status": structural(ModelDeploymentStatus) | {"default": UNSEEN},
+            "status": without_defaults(structural(ModelDeploymentStatus)) | {"default": UNSEEN},
         },
     }
 

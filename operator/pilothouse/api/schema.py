@@ -53,6 +53,19 @@ def without_cel(schema: Any) -> Any:
     return [without_cel(item) for item in schema] if isinstance(schema, list) else schema
 
 
+def without_defaults(schema: Any) -> Any:
+    """Return a schema by which the API server fills nothing in.
+
+    For what an operator writes: a field that it left out and the server put in would look like somebody else's change,
+    and be written again for ever.
+    """
+    if isinstance(schema, dict):
+        properties = {name: without_defaults(child) for name, child in schema.get("properties", {}).items()}
+        rest = {k: without_defaults(v) for k, v in schema.items() if k not in ("default", "properties")}
+        return rest | ({"properties": properties} if properties else {})
+    return [without_defaults(item) for item in schema] if isinstance(schema, list) else schema
+
+
 def _node(source: Schema, definitions: Schema) -> Schema:
     source = _resolved(source, definitions)
     node: Schema = {}
