@@ -128,7 +128,7 @@ def _labels(segment: Segment) -> tuple[str, ...]:
             f"{segment.weight or 0} %",
             f"{segment.step}",
         )
-    return (str(segment.phase),)
+    return (str(segment.phase), "awaiting") if segment.phase is Phase.AWAITING else (str(segment.phase),)
 
 
 def _grid(scale: _Scale) -> Iterator[str]:
@@ -188,7 +188,7 @@ def _acts(recording: Recording, scale: _Scale) -> Iterator[str]:
         free[row] = x + width + 12
         fits = x + width < WIDTH - 10
         above = _RIBBON + _RIBBON_HEIGHT + 4
-        for top, height in ((above, 28), (_PODS, _LANE), (_SHARES, _LANE)):
+        for top, height in ((above, 26), (_PODS, _LANE), (_SHARES, _LANE)):
             yield _tag("line", x1=x, x2=x, y1=top, y2=top + height, class_="act")
         y = _RIBBON + _RIBBON_HEIGHT + 14 + 14 * row
         yield _text(x + (4 if fits else -4), y, act.what, anchor="start" if fits else "end")

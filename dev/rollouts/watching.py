@@ -54,10 +54,15 @@ class Recorder:
         self._changed("", line)
 
     def pod(self, body: Json, kind: str) -> None:
-        """Note whether a pod is ready, where that has changed; one that is told to stop gets no new connections."""
+        """Note whether a pod is ready, where that has changed; one that is told to stop gets no new connections.
+
+        One that was stopping already when it was first seen belongs to what was there before.
+        """
         metadata = body["metadata"]
         conditions = {c["type"]: c["status"] for c in body.get("status", {}).get("conditions", ())}
         stopping = kind == "DELETED" or "deletionTimestamp" in metadata
+        if stopping and metadata["name"] not in self._last:
+            return
         ready = conditions.get("Ready") == "True" and not stopping
         self._changed(metadata["name"], Pod(0, metadata["name"], metadata["labels"][_REVISION], ready))
 

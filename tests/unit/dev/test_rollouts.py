@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 from dev.rollouts.drawing import HEIGHT, WIDTH, draw
 from dev.rollouts.recording import Act, Answers, Begun, Line, Model, Pod, Recording, read, write
+from dev.rollouts.watching import Recorder
 from pilothouse.api.conditions import Phase
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -121,6 +123,15 @@ def test_the_drawing_says_what_was_done_and_where_the_rollout_stood() -> None:
     assert {e.get("x1") for e in elements(canary(), "line", "act")} == {"157"}
 
 
+def test_a_phase_without_room_for_its_name_has_a_shorter_one_or_none() -> None:
+    waits = Model(5.2, NEW, "AwaitingPromotion", versions=VERSIONS)
+    over = Model(8.5, NEW, "Complete", versions=VERSIONS)
+    begun, *rest = (line for line in canary().lines if not isinstance(line, Model) or line.at < 5)
+    said = texts(Recording((begun, *sorted((*rest, waits, over), key=lambda line: line.at))))
+    assert "awaiting" in said
+    assert "AwaitingPromotion" not in said
+
+
 def test_nothing_is_drawn_outside_the_card() -> None:
     points = [
         tuple(map(float, place.split(",")))
@@ -138,6 +149,44 @@ def test_the_top_of_the_pods_is_the_sum_of_both_versions() -> None:
     top, bottom = min(heights), max(heights)
     assert heights[0] > top  # two pods at first, four at most
     assert bottom - top == pytest.approx(110, abs=0.5)
+
+
+def pod(name: str, *, ready: bool, stopping: bool = False) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"name": name, "labels": {"pilothouse.dev/revision": NEW}}
+    if stopping:
+        metadata["deletionTimestamp"] = "2026-01-01T12:00:00Z"
+    conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
+    return {"metadata": metadata, "status": {"conditions": conditions}}
+
+
+def test_only_changes_are_recorded_and_nothing_of_what_was_there_before(tmp_path: Path) -> None:
+    recorder = Recorder()
+    recorder.note(Begun(0, "title", "1", "2", 1))
+    recorder.pod(pod("left-over", ready=True, stopping=True), "ADDED")
+    recorder.pod(pod("b1", ready=False), "ADDED")
+    recorder.pod(pod("b1", ready=False), "MODIFIED")
+    recorder.pod(pod("b1", ready=True), "MODIFIED")
+    recorder.pod(pod("b1", ready=True, stopping=True), "MODIFIED")
+    recorder.pod(pod("b1", ready=True, stopping=True), "DELETED")
+    status = {"rollout": {"revision": NEW, "phase": "Shifting", "step": 1, "weight": 20, "weightReached": 33}}
+    for message in ("", "", "measured"):
+        status["rollout"]["message"] = message
+        recorder.model({"status": status})
+    recorder.write(tmp_path / "seen.jsonl")
+    _, *seen = read(tmp_path / "seen.jsonl").lines
+    assert [line.ready for line in seen if isinstance(line, Pod)] == [False, True, False]
+    assert [line.message for line in seen if isinstance(line, Model)] == ["", "measured"]
+
+
+def test_answers_are_what_came_since_the_last_tally(tmp_path: Path) -> None:
+    recorder = Recorder()
+    recorder.note(Begun(0, "title", "1", "2", 1))
+    for one, two, failed in ((100, 0, 1), (110, 5, 1), (110, 25, 3)):
+        versions = {"1": {"rows": one}, "2": {"rows": two}}
+        recorder.answers({"versions": versions, "failed": failed})
+    recorder.write(tmp_path / "seen.jsonl")
+    seen = [line for line in read(tmp_path / "seen.jsonl").lines if isinstance(line, Answers)]
+    assert [(line.versions, line.failed) for line in seen] == [({"1": 10, "2": 5}, 0), ({"2": 20}, 2)]
 
 
 def test_the_same_recording_is_drawn_the_same(tmp_path: Path) -> None:
