@@ -19,7 +19,7 @@ STEPS = {20: 33, 50: 50, 80: 67}
 
 
 def digits(store: Store, version: str) -> Json:
-    rollout = canary(*({"weight": weight, "for": "4s"} for weight in STEPS), analysis=LENIENT)
+    rollout = canary(*({"weight": weight, "for": "6s"} for weight in STEPS), analysis=LENIENT)
     return model_deployment(NAME, store.version(version), version=version, replicas=2, rollout=rollout)
 
 
@@ -37,8 +37,8 @@ def test_promoted_step_by_step_and_undone_by_the_spec(system: System, kubectl: K
             states = [
                 s for s in recording.entered(Phase.SHIFTING, step) if "inForceSince" in s.status["rollout"]
             ]
-            # kube-proxy takes a moment, and the client counts by seconds.
-            shares = running.shares(states[0].at + 1, _left(recording, states[-1].at))
+            # kube-proxy gathers changes for a second or two before it acts on them.
+            shares = running.shares(states[0].at + 2, _left(recording, states[-1].at))
             reached[asked] = shares["2"]
             assert {s.status["rollout"]["weight"] for s in states} == {asked}
             assert states[-1].status["rollout"]["weightReached"] == told

@@ -254,8 +254,8 @@ def _goes_on(before: Json, after: Json) -> None:
         assert new["phase"] != Phase.SHIFTING or new.get("step", 1) == 1, ways
     elif new["phase"] == Phase.SHIFTING:
         assert new.get("step", 0) - old.get("step", 0) in (0, 1), ways
-    if before.get("stableRevision") not in (None, after["stableRevision"]):
-        assert (new["phase"], new["revision"]) == (Phase.SWITCHING, after["stableRevision"]), ways
+    if before.get("stableRevision") not in (None, after.get("stableRevision")):
+        assert (new["phase"], new["revision"]) == (Phase.SWITCHING, after.get("stableRevision")), ways
 
 
 def _writes_are_few(moments: list[float]) -> None:
