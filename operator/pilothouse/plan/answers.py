@@ -64,6 +64,8 @@ def ready(facts: Facts | None, state: State, problem: Problem | None) -> Finding
     if facts.spec.paused and facts.target != target:
         held = f"spec.paused is true: the rollout of revision {facts.target} begins when it is false"
         return Finding(False, Reason.PAUSED, held + _keeps(facts, state, facts.target))
+    if facts.returning(state):
+        return Finding(False, Reason.SHIFTING, f"going back to revision {facts.target} pod by pod")
     if target is None or rollout is None or facts.target != target:
         text = f"the rollout of revision {facts.target} begins"
         return Finding(False, Reason.PROGRESSING, text + _keeps(facts, state, facts.target))

@@ -11,6 +11,7 @@ from pilothouse.api.durations import seconds
 from pilothouse.api.names import LABEL_REVISION
 from pilothouse.api.rollout import Strategy
 from pilothouse.api.spec import ModelDeploymentSpec
+from pilothouse.plan import routing
 from pilothouse.plan.causes import Diagnosis, diagnose
 from pilothouse.plan.clock import after, moment
 from pilothouse.plan.routing import gate, step_weight
@@ -122,6 +123,15 @@ class Facts:
         skip = state.rollout is not None and state.rollout.skip
         return self.replicas == 0 and gated and not skip and state.candidate not in (None, state.stable)
 
+    def returning(self, state: State) -> bool:
+        """Whether a rollout that goes pod by pod is on its way back: the spec asks for the stable revision again.
+
+        Its pods take their places back one by one, as they were given up.
+        """
+        rollout = state.rollout
+        half_way = rollout is not None and routing.by_pods(rollout) and rollout.reached
+        return half_way and self.target == state.stable and not self.spec.paused
+
     def passed(self, since: datetime) -> float:
         """Return the seconds since then."""
         return (self.now - since).total_seconds()
@@ -137,7 +147,11 @@ def needed(rollout: Rollout, state: State, spec: ModelDeploymentSpec) -> int:
     replicas = desired_replicas(spec)
     if rollout.phase in (Phase.PROGRESSING, Phase.VALIDATING):
         return min(_first_pods(rollout, state, spec), replicas)
-    if rollout.phase is Phase.SHIFTING and spec.rollout.strategy is Strategy.CANARY:
+    if (
+        rollout.phase is Phase.SHIFTING
+        and rollout.step is not None
+        and spec.rollout.strategy is Strategy.CANARY
+    ):
         return step_split(rollout, spec).candidate
     return replicas
 

@@ -27,7 +27,8 @@ def hold(state: State, facts: Facts) -> Step | None:
     rollout = under_way(state)
     if rollout is None:
         return None
-    wanted = facts.spec.paused or rollout.held
+    # A command holds what it names, and nothing that the spec asks for in its place.
+    wanted = facts.spec.paused or (rollout.held and facts.target == state.target)
     if wanted and rollout.paused_at is None:
         notice = Notice("Normal", "RolloutPaused", f"the rollout of revision {rollout.revision} is paused")
         return with_rollout(state, replace(rollout, paused_at=facts.now), notice)
@@ -94,7 +95,7 @@ def take_over(state: State, facts: Facts) -> Step | None:
     rollout = moving(state)
     if rollout is None or state.stable is None or state.stable == rollout.revision or facts.replicas == 0:
         return None
-    if facts.ready(state.stable) > 0 or facts.ready(rollout.revision) == 0:
+    if facts.ready(state.stable) > 0 or facts.ready(rollout.revision) == 0 or facts.returning(state):
         return None
     gate = routing.gate(state, facts.spec)
     comparable = gate is not None and gate.against is Against.EXPECTED

@@ -191,7 +191,8 @@ def fail(state: State, facts: Facts) -> Step | None:
     final = found is not None and found.final
     ready, wants = facts.ready(rollout.revision), needed(rollout, state, facts.spec)
     limit = deadline(rollout, facts)
-    late = limit is not None and facts.now >= limit and ready < wants
+    # On the way back it is to have ever fewer pods.
+    late = limit is not None and facts.now >= limit and ready < wants and not facts.returning(state)
     if not late and not final:
         return None
     if found is None:

@@ -46,13 +46,10 @@ def retarget(state: State, facts: Facts) -> Step | None:
     """The spec asks for another revision: drop an unfinished one, start from the stable one.
 
     A switch of traffic that was begun is finished first: it takes one write, and the old pods must be seen to drain.
-    So is a rollout that goes pod by pod: pods of the stable revision are gone, and those that took their places serve.
+    So is a rollout that goes pod by pod, or it is taken back pod by pod: pods of the stable revision are gone, and
+    those that took their places serve.
     """
-    rollout = state.rollout
-    switching = rollout is not None and (
-        rollout.phase is Phase.SWITCHING or (routing.by_pods(rollout) and rollout.reached)
-    )
-    if facts.target == state.target or switching or facts.spec.paused:
+    if facts.target == state.target or facts.spec.paused or _must_end_first(state, facts):
         return None
     drop = dropped(state, facts)
     state = replace(drop.state, target=facts.target)
@@ -63,6 +60,15 @@ def retarget(state: State, facts: Facts) -> Step | None:
     origin = f" (revision {state.stable} keeps the traffic until then)" if state.stable else ""
     started = f"bringing up revision {facts.target}{origin}"
     return Step(begin(state, facts), (*drop.notices, Notice("Normal", "RolloutStarted", started)))
+
+
+def _must_end_first(state: State, facts: Facts) -> bool:
+    rollout = state.rollout
+    if rollout is None:
+        return False
+    half_way = routing.by_pods(rollout) and rollout.reached
+    back = facts.returning(state) and facts.full(state.stable)
+    return rollout.phase is Phase.SWITCHING or (half_way and not back)
 
 
 def complete(state: State, facts: Facts) -> Step | None:

@@ -70,7 +70,8 @@ def weight_in_force(rollout: Rollout, spec: ModelDeploymentSpec) -> int:
 
 def replanned(rollout: Rollout, spec: ModelDeploymentSpec) -> bool:
     """Whether a canary is in a step of steps that the spec no longer asks for."""
-    return rollout.phase is Phase.SHIFTING and not by_pods(rollout) and rollout.plan != plan_of(spec)
+    in_steps = rollout.phase in (Phase.SHIFTING, Phase.PROMOTING) and rollout.step is not None
+    return in_steps and rollout.plan != plan_of(spec)
 
 
 def by_pods(rollout: Rollout) -> bool:

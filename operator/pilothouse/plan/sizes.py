@@ -39,6 +39,10 @@ def _stable(facts: Facts, state: State, entry: Entry) -> int:
     if state.candidate in (None, state.stable):
         return replicas
     spare = 1 if surge == 0 else 0
+    if facts.returning(state):
+        return min(
+            replicas, max(replicas + surge - facts.present(state.candidate), facts.ready(state.stable))
+        )
     if not routing.by_pods(rollout) or not rollout.reached:
         return replicas - spare
     return min(max(replicas - spare - facts.ready(state.candidate), 0), replicas - spare)
@@ -48,6 +52,9 @@ def _candidate(facts: Facts, state: State, entry: Entry) -> int:
     rollout, surge = state.rollout, limited_surge(facts.spec)
     if rollout is None:
         return facts.replicas
+    if facts.returning(state):
+        spare = 1 if surge == 0 else 0
+        return min(_live(facts, entry), max(facts.replicas - spare - facts.ready(state.stable), 0))
     if routing.replanned(rollout, facts.spec):
         return _live(facts, entry)
     wanted = needed(rollout, state, facts.spec)

@@ -6,7 +6,6 @@ from datetime import datetime
 
 from pilothouse.api import names
 from pilothouse.api.conditions import Phase, RevisionState
-from pilothouse.api.rollout import Strategy
 from pilothouse.plan import routing
 from pilothouse.plan.answers import Finding, Problem, available, conditions, ready, trouble
 from pilothouse.plan.facts import Facts, is_ready, pods_of
@@ -127,7 +126,9 @@ def _rollout(facts: Facts | None, rollout: Rollout, is_ready_now: Finding, weigh
     if rollout.phase not in (Phase.COMPLETE, Phase.FAILED):
         data |= {"reason": str(is_ready_now.reason), "message": is_ready_now.message}
     data["weightReached"] = weights.get(rollout.revision, 0)
-    if facts is not None and facts.spec.rollout.strategy is Strategy.CANARY and rollout.under_way:
+    # Steps that were changed just now are not the ones that it is in.
+    known = facts is not None and rollout.under_way and rollout.plan == routing.plan_of(facts.spec)
+    if facts is not None and known and facts.spec.rollout.steps:
         data["steps"] = len(facts.spec.rollout.steps)
         if rollout.step is not None:
             data["weight"] = routing.step_weight(facts.spec.rollout, rollout.step)

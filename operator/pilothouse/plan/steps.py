@@ -9,7 +9,7 @@ from pilothouse.api.conditions import Outcome, Phase, Reason, RevisionState
 from pilothouse.api.uris import redacted
 from pilothouse.plan import routing
 from pilothouse.plan.actions import Notice
-from pilothouse.plan.facts import Facts
+from pilothouse.plan.facts import Facts, limited_surge
 from pilothouse.plan.state import Ended, Entry, Rollout, State
 
 _HISTORY_LENGTH = 10
@@ -132,7 +132,7 @@ def failed(
 def dropped(state: State, facts: Facts) -> Step:
     """Give up what was asked for until now, unless it serves: the spec asks for something else.
 
-    What has had requests drains; what has not goes at once.
+    What may have had requests drains; what has not goes at once.
     """
     old = state.entry(state.target)
     if old is None or old.name == state.stable:
@@ -142,17 +142,14 @@ def dropped(state: State, facts: Facts) -> Step:
         served = replace(old, state=RevisionState.STABLE, since=facts.now, reason="", message="")
         return Step(replace(state.with_entry(served), stable=old.name))
     notices: tuple[Notice, ...] = ()
+    had_requests = routing.mixed(facts.seen) or routing.in_force(facts.seen, (old.name,))
+    may_have_had = facts.ready(old.name) > 0 and limited_surge(facts.spec) is None
+    drains = state.stable is not None and (had_requests or may_have_had)
+    left = RevisionState.DRAINING if drains else RevisionState.RETIRED
     if under_way(state) is not None:
         message = f"revision {old.name} was replaced by {facts.target} before it was finished"
-        had_requests = routing.mixed(facts.seen) or routing.in_force(facts.seen, (old.name,))
         state = end(state, facts, Outcome.SUPERSEDED, "", message)
-        old = replace(
-            old,
-            state=RevisionState.DRAINING if had_requests and state.stable else RevisionState.RETIRED,
-            reason=Outcome.SUPERSEDED,
-            message=message,
-        )
+        old = replace(old, since=facts.now, reason=Outcome.SUPERSEDED, message=message)
         notices = (Notice("Normal", "RolloutSuperseded", message),)
-    else:
-        old = replace(old, state=RevisionState.RETIRED)
-    return Step(state.with_entry(replace(old, since=facts.now)), notices)
+    # One that failed has been without requests since then.
+    return Step(state.with_entry(replace(old, state=left)), notices)
