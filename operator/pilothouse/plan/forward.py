@@ -18,6 +18,7 @@ from pilothouse.plan.actions import Notice
 from pilothouse.plan.clock import after
 from pilothouse.plan.facts import Facts, limited_surge, needed
 from pilothouse.plan.judging import inconclusive
+from pilothouse.plan.sizes import aside
 from pilothouse.plan.state import Analysis, Rollout, State
 from pilothouse.plan.steps import Step, begin, failed, moving, promoted, under_way, with_rollout
 
@@ -193,7 +194,7 @@ def settle(state: State, facts: Facts) -> Step | None:
     known = rollout.in_force_since is not None and (rollout.analysis is not None or not analysed)
     if known or rollout.step is None:
         return None
-    if not routing.in_force(facts.seen, routing.route(state, facts.spec)):
+    if not routing.in_force(facts.seen, routing.route(state, facts.spec)) or not aside(facts, state):
         return None
     settled = replace(rollout, in_force_since=rollout.in_force_since or facts.now)
     if analysed:

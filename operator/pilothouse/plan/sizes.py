@@ -103,6 +103,16 @@ def standing_by(facts: Facts, state: State) -> frozenset[str]:
     return frozenset(pod["metadata"]["uid"] for pod in pods[max(keep, 1) :])
 
 
+def aside(facts: Facts, state: State) -> bool:
+    """Whether the pods that are to be kept out of a mix are seen to be out of it."""
+    wanted = standing_by(facts, state)
+    pods = [pod for pod in pods_of(facts.seen, state.stable) if pod["metadata"]["uid"] in wanted]
+    return not any(_in_mix(pod) for pod in pods)
+
+
+def _in_mix(pod: Json) -> bool:
+    return bool(pod["metadata"].get("labels", {}).get(names.LABEL_SERVING) == names.SERVING)
+
+
 def _claim(pod: Json) -> tuple[bool, bool, str]:
-    serving = pod["metadata"].get("labels", {}).get(names.LABEL_SERVING) == names.SERVING
-    return (not is_ready(pod), not serving, pod["metadata"]["name"])
+    return (not is_ready(pod), not _in_mix(pod), pod["metadata"]["name"])

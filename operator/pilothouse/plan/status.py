@@ -62,7 +62,9 @@ def compose(seen: Seen, facts: Facts | None, state: State, problem: Problem | No
 def _sharing(seen: Seen, state: State) -> routing.Route:
     """Return the revisions that the model's Service is seen to send requests to."""
     if routing.mixed(seen):
-        return tuple(name for name in (state.stable, state.candidate) if name is not None)
+        # The rollout's, also just after it failed: until the Service is switched it has its share.
+        tried = state.rollout.revision if state.rollout is not None else None
+        return tuple(dict.fromkeys(name for name in (state.stable, tried) if name is not None))
     return tuple(entry.name for entry in state.entries if routing.in_force(seen, (entry.name,)))
 
 
