@@ -54,7 +54,7 @@ class App:
         self._metrics = Metrics(self._readiness)
         self._plane = DataPlane(settings, self._readiness)
         self._server = Server(
-            build_app(self._plane, self._readiness, self._metrics, settings.max_request_bytes),
+            build_app(self._plane, self._readiness, self._metrics, settings),
             self._readiness,
             drain_delay=settings.drain_delay,
             drain_timeout=settings.drain_timeout,

@@ -32,6 +32,8 @@ ENV_DRAIN_DELAY: Final = "PILOTHOUSE_DRAIN_DELAY_SECONDS"
 ENV_DRAIN_TIMEOUT: Final = "PILOTHOUSE_DRAIN_TIMEOUT_SECONDS"
 # The largest body of one request, in bytes; a larger one is answered with 413.
 ENV_MAX_REQUEST_BYTES: Final = "PILOTHOUSE_MAX_REQUEST_BYTES"
+# Seconds after which an answer ends its connection, so that clients spread over the pods anew; 0 is never.
+ENV_MAX_CONNECTION_AGE: Final = "PILOTHOUSE_MAX_CONNECTION_AGE_SECONDS"
 ENV_LOG_LEVEL: Final = "PILOTHOUSE_LOG_LEVEL"
 
 # The other program of the runtime's image: it sends a golden data set to a revision's own Service and tells in the

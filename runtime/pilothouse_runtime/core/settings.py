@@ -47,6 +47,7 @@ class Settings:
     drain_delay: float
     drain_timeout: float
     max_request_bytes: int
+    max_connection_age: float  # 0 is for ever
     log_level: str
 
 
@@ -73,6 +74,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         drain_delay=number(environ, contract.ENV_DRAIN_DELAY, 5),
         drain_timeout=number(environ, contract.ENV_DRAIN_TIMEOUT, 25),
         max_request_bytes=int(number(environ, contract.ENV_MAX_REQUEST_BYTES, 64 * 1024 * 1024)),
+        max_connection_age=number(environ, contract.ENV_MAX_CONNECTION_AGE, 20),
         log_level=log_level(environ),
     )
 

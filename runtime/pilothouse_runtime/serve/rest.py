@@ -16,17 +16,18 @@ from starlette.routing import Route
 from pilothouse_runtime import contract
 from pilothouse_runtime.codecs.oip import HEADER_LENGTH, decode_request, encode_response
 from pilothouse_runtime.core.errors import Code, RequestError
+from pilothouse_runtime.core.settings import Settings
 from pilothouse_runtime.core.states import Readiness
-from pilothouse_runtime.serve.closing import CloseWhileDraining
+from pilothouse_runtime.serve.closing import EndConnections
 from pilothouse_runtime.serve.dataplane import DataPlane
 from pilothouse_runtime.serve.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 
-def build_app(plane: DataPlane, readiness: Readiness, metrics: Metrics, max_request_bytes: int) -> Starlette:
-    """Return the ASGI application; it holds no state but what it is given."""
-    front = _Front(plane, readiness, metrics, max_request_bytes)
+def build_app(plane: DataPlane, readiness: Readiness, metrics: Metrics, settings: Settings) -> Starlette:
+    """Return the ASGI application; it holds no state but what it is given, and the ages of its connections."""
+    front = _Front(plane, readiness, metrics, settings.max_request_bytes)
     routes = [
         Route("/v2", front.server_metadata),
         Route(contract.LIVE_PATH, front.live),
@@ -44,7 +45,7 @@ def build_app(plane: DataPlane, readiness: Readiness, metrics: Metrics, max_requ
         routes=routes,
         exception_handlers={RequestError: _refused, HTTPException: _no_route, Exception: _crashed},
     )
-    app.add_middleware(CloseWhileDraining, readiness=readiness)
+    app.add_middleware(EndConnections, readiness=readiness, max_age=settings.max_connection_age)
     return app
 
 

@@ -50,6 +50,22 @@ class Client(threading.Thread):
         connection.close()
 
 
+def test_a_connection_that_is_kept_ends_with_an_answer_and_no_request_is_lost(tmp_path: Path) -> None:
+    model = save_torchscript(Sleeper(5), tmp_path / "sleeper.pt", ONE_ROW)
+    with runtime(tmp_path, f"file://{model}", MAX_CONNECTION_AGE_SECONDS="0.2") as process:
+        process.wait_ready()
+        out_of_service = threading.Event()
+        client = Client(process, out_of_service)
+        client.start()
+        # http.client opens a new connection after an answer that closed the one before.
+        eventually(lambda: client.closed >= 5, "five connections ended")
+        out_of_service.set()
+        client.join(PATIENCE)
+        assert client.errors == []
+        assert set(client.statuses) == {200}
+        assert len(client.statuses) > client.closed, "not every answer ends its connection"
+
+
 def test_draining_loses_no_request(tmp_path: Path) -> None:
     model = save_torchscript(Sleeper(20), tmp_path / "sleeper.pt", ONE_ROW)
     with runtime(tmp_path, f"file://{model}", DRAIN_DELAY_SECONDS="6") as process:

@@ -28,7 +28,7 @@ def test_the_least_that_must_be_said() -> None:
     )
     assert (settings.format, settings.device, settings.signature) == (Format.AUTO, Device.AUTO, None)
     assert (settings.drain_delay, settings.drain_timeout) == (5, 25)
-    assert settings.max_request_bytes == 64 * 1024 * 1024
+    assert (settings.max_request_bytes, settings.max_connection_age) == (64 * 1024 * 1024, 20)
 
 
 def test_all_that_can_be_said() -> None:
@@ -44,6 +44,7 @@ def test_all_that_can_be_said() -> None:
             contract.ENV_DRAIN_DELAY: "0.5",
             contract.ENV_DRAIN_TIMEOUT: "3",
             contract.ENV_MAX_REQUEST_BYTES: "10",
+            contract.ENV_MAX_CONNECTION_AGE: "0",
             contract.ENV_LOG_LEVEL: "DEBUG",
         }
     )
@@ -52,6 +53,7 @@ def test_all_that_can_be_said() -> None:
     assert settings.signature is not None
     assert settings.signature.inputs == (TensorSpec("x", Datatype.INT8, (-1,)),)
     assert (settings.drain_delay, settings.drain_timeout, settings.max_request_bytes) == (0.5, 3, 10)
+    assert settings.max_connection_age == 0
 
 
 @pytest.mark.parametrize(
