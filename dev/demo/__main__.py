@@ -174,7 +174,7 @@ class Demo:
     def replace(self, store: str) -> None:
         """Roll out version 2 while requests keep coming, until the old pods are gone."""
         self.step("Replace it with v2, step by step, while four connections keep sending requests")
-        self.run_client("--follow", name="client-load")
+        self.run_client("--follow", "--renew=20", name="client-load")
         self.until("pod/client-load --for=condition=Ready")
         watch = Watch([KUBECTL, "--namespace", NAMESPACE, "get", "mdep", MODEL, "--watch"])
         old = self.kubectl("get", "mdep", MODEL, "--output", "jsonpath={.status.stableRevision}", shown=False)
