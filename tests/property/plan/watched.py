@@ -104,8 +104,9 @@ class Watched(World):
             self.job_fate(revision, line.nature.job)
             self.temper(revision, line.nature.temper)
             self.known.natures[revision] = line.nature
-            # What an earlier validation of it came to says nothing of how it is now.
-            self.known.reports.pop(revision, None)
+            # What an earlier validation of it came to says nothing of how it is now; but one under way goes on.
+            if revision != self.status.get("targetRevision"):
+                self.known.reports.pop(revision, None)
 
     def heal(self) -> None:
         """Everything works again from now on, whatever was wrong."""
