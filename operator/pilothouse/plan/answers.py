@@ -16,7 +16,7 @@ from pilothouse.api.names import command_annotation
 from pilothouse.plan import routing
 from pilothouse.plan.causes import Diagnosis, diagnose
 from pilothouse.plan.clock import stamp
-from pilothouse.plan.facts import Facts, needed, pods_of
+from pilothouse.plan.facts import Facts, limited_surge, needed, pods_of
 from pilothouse.plan.forward import step_end
 from pilothouse.plan.judging import inconclusive
 from pilothouse.plan.seen import Json, Seen
@@ -81,7 +81,7 @@ def ready(facts: Facts | None, state: State, problem: Problem | None) -> Finding
     if state.stable == target:
         return _converged(facts, state, rollout, target)
     waits = _waits(facts, state, rollout, target)
-    return Finding(False, waits.reason, f"{waits.message}{keeps}")
+    return Finding(False, waits.reason, f"{waits.message}{keeps}{_given_up(facts, state)}")
 
 
 def _keeps(facts: Facts, state: State, target: str) -> str:
@@ -90,6 +90,15 @@ def _keeps(facts: Facts, state: State, target: str) -> str:
     if state.stable is None or state.stable == target or state.stable not in to:
         return ""
     return f"; revision {state.stable} keeps {'the rest of ' if len(to) > 1 else ''}the traffic"
+
+
+def _given_up(facts: Facts, state: State) -> str:
+    """Say what a rollout without room costs while it lasts."""
+    if limited_surge(facts.spec) != 0 or state.stable is None or facts.replicas == 0:
+        return ""
+    if facts.replicas == 1:
+        return "; surge is 0: the old pod goes first, and nobody answers until the new one is ready"
+    return f"; surge is 0: at most {facts.replicas - 1} of {facts.replicas} pods answer meanwhile"
 
 
 def _converged(facts: Facts, state: State, rollout: Rollout, target: str) -> Finding:

@@ -39,6 +39,9 @@ async def test_without_surge_each_old_pod_goes_before_a_new_one_comes(replicas: 
     async for _ in world.moves(300):
         assert taken(world) <= replicas
         assert world.behind_traffic >= replicas - 1
+        if world.phase == "Shifting":
+            cost = f"surge is 0: at most {replicas - 1} of {replicas} pods answer meanwhile"
+            assert cost in world.condition("Ready")["message"]
         if world.traffic == second:
             break
     await world.until(lambda: world.is_true("Ready"))
@@ -52,6 +55,7 @@ async def test_one_replica_without_surge_is_an_outage_and_the_status_says_so() -
     await world.until(lambda: not world.nodes.pods(first))
     await world.wait(5)
     assert world.condition("Available")["status"] == "False"
+    assert "nobody answers until the new one is ready" in world.condition("Ready")["message"]
     assert taken(world) == 1
     world.fate(second, Fate())
     await world.until(lambda: world.is_true("Ready"))
