@@ -56,7 +56,7 @@ def _candidate(facts: Facts, state: State, entry: Entry) -> int:
         spare = 1 if surge == 0 else 0
         return min(_live(facts, entry), max(facts.replicas - spare - facts.ready(state.stable), 0))
     if routing.replanned(rollout, facts.spec):
-        return _live(facts, entry)
+        return min(_live(facts, entry), facts.replicas)
     wanted = needed(rollout, state, facts.spec)
     if surge is None or state.stable is None:
         return wanted
