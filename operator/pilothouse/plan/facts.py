@@ -132,10 +132,6 @@ class Facts:
         half_way = rollout is not None and routing.by_pods(rollout) and rollout.reached
         return half_way and self.target == state.stable and not self.spec.paused
 
-    def passed(self, since: datetime) -> float:
-        """Return the seconds since then."""
-        return (self.now - since).total_seconds()
-
     def drained_at(self, since: datetime, *, in_the_way: bool) -> datetime:
         """Return when pods that were replaced then have drained."""
         delay = seconds(self.spec.rollout.scale_down_delay)
