@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
+from importlib import import_module
 from typing import NoReturn
 
 import uvloop
@@ -19,47 +19,32 @@ import uvloop
 from pilothouse_runtime import contract
 from pilothouse_runtime.contract import FailureReason
 from pilothouse_runtime.core.errors import LoadError
-from pilothouse_runtime.core.predictor import Predictor
 from pilothouse_runtime.core.settings import Settings, read_settings
 from pilothouse_runtime.core.states import Phase, Readiness
-from pilothouse_runtime.engine.loader import load
+from pilothouse_runtime.engine.loader import Loaded, load
 from pilothouse_runtime.engine.source import Source
 from pilothouse_runtime.process import add_places, exit_now, leave_words
 from pilothouse_runtime.serve import logs
-from pilothouse_runtime.serve.dataplane import DataPlane
-from pilothouse_runtime.serve.lifecycle import Server, listen
+from pilothouse_runtime.serve.http.server import listen
+from pilothouse_runtime.serve.lifecycle import Front, Lifecycle
 from pilothouse_runtime.serve.metrics import Metrics
-from pilothouse_runtime.serve.rest import build_app
+from pilothouse_runtime.server import Place, Server
 
 log = logging.getLogger("pilothouse_runtime")
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where this process runs: what differs between a pod and a developer's machine."""
-
-    host: str
-    port: int
-    termination_log: Path
-    source: Source
 
 
 class App:
     """One server and its loader."""
 
-    def __init__(self, settings: Settings, place: Place) -> None:
+    def __init__(self, settings: Settings, place: Place, readiness: Readiness) -> None:
         self._settings = settings
         self._place = place
-        self._readiness = Readiness()
-        self._metrics = Metrics(self._readiness)
-        self._plane = DataPlane(settings, self._readiness)
-        self._server = Server(
-            build_app(self._plane, self._readiness, self._metrics, settings),
-            self._readiness,
-            drain_delay=settings.drain_delay,
-            drain_timeout=settings.drain_timeout,
-            on_started=self._start_loading,
+        self._readiness = readiness
+        self._server = Server(settings, readiness, Metrics(readiness))
+        self._lifecycle = Lifecycle(
+            readiness, drain_delay=settings.drain_delay, drain_timeout=settings.drain_timeout
         )
+        self._grpc_is_open = threading.Event()
         self._failure: LoadError | None = None
 
     async def run(self) -> None:
@@ -68,24 +53,42 @@ class App:
         Raises:
             LoadError: the model cannot be served.
         """
-        try:
-            listener = listen(self._place.host, self._place.port)
-        except OSError as error:
-            told = f"cannot listen on port {self._place.port}: {error.strerror}"
-            raise LoadError(FailureReason.INVALID_CONFIGURATION, told, permanent=False) from error
-        log.info("listening", extra={"port": listener.getsockname()[1]})
-        await self._server.serve(sockets=[listener])
+        await self._lifecycle.run(self._start)
+        self._server.flush()
         if self._failure:
             raise self._failure
 
-    def _start_loading(self) -> None:
+    async def _start(self) -> list[Front]:
         loop = asyncio.get_running_loop()
+        http_port = await self._opened(self._place.port, self._start_http)
         threading.Thread(target=self._load, args=(loop,), name="loader", daemon=True).start()
+        # gRPC takes a while to import: meanwhile probes are answered, and the model is loaded.
+        front = await loop.run_in_executor(None, import_module, "pilothouse_runtime.serve.grpc")
+        grpc = front.GrpcServer(self._server.plane, self._readiness, self._settings)
+        grpc_port = await self._opened(
+            self._place.grpc_port, lambda: grpc.start(self._place.host, self._place.grpc_port)
+        )
+        self._grpc_is_open.set()
+        log.info("listening", extra={"port": http_port, "grpc_port": grpc_port})
+        return [self._server.http, grpc]
+
+    async def _start_http(self) -> int:
+        listener = listen(self._place.host, self._place.port)
+        await self._server.http.start(listener)
+        return int(listener.getsockname()[1])
+
+    async def _opened(self, port: int, start: Callable[[], Awaitable[int]]) -> int:
+        try:
+            return await start()
+        except OSError as error:
+            told = f"cannot listen on port {port}: {error.strerror}"
+            raise LoadError(FailureReason.INVALID_CONFIGURATION, told, permanent=False) from error
 
     def _load(self, loop: asyncio.AbstractEventLoop) -> None:
         start = time.monotonic()
         try:
-            predictor = load(self._settings, self._place.source, self._readiness)
+            loaded = load(self._settings, self._place.source, self._readiness)
+            self._grpc_is_open.wait()  # who sees the pod ready may come by either port
         except LoadError as error:
             loop.call_soon_threadsafe(self._fail, error)
         except Exception as error:
@@ -94,17 +97,20 @@ class App:
             unforeseen = LoadError(FailureReason.MODEL_LOAD_FAILED, told, permanent=False)
             loop.call_soon_threadsafe(self._fail, unforeseen)
         else:
-            loop.call_soon_threadsafe(self._loaded, predictor, time.monotonic() - start)
+            loop.call_soon_threadsafe(self._loaded, loop, loaded, time.monotonic() - start)
 
-    def _loaded(self, predictor: Predictor, seconds: float) -> None:
-        self._metrics.loaded(self._settings, predictor.description, seconds)
-        self._plane.attach(predictor)
+    def _loaded(self, loop: asyncio.AbstractEventLoop, loaded: Loaded, seconds: float) -> None:
+        # torch brings some hundred thousand objects that stay: looking through them again and again for garbage would
+        # stop all requests for tens of milliseconds each time.
+        gc.collect()
+        gc.freeze()
+        self._server.attach(loaded, seconds, loop)
         log.info("ready", extra={"seconds": round(seconds, 3)})
 
     def _fail(self, failure: LoadError) -> None:
         if self._readiness.enter(Phase.FAILED, failure.message).phase is Phase.FAILED:
             self._failure = failure
-        self._server.stop()
+        self._lifecycle.end()
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -114,14 +120,20 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     place = _place(arguments)
     logs.configure("INFO")
     code = 0
+    readiness = Readiness()
     try:
         settings = read_settings(os.environ)
         logs.configure(settings.log_level)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(App(settings, place).run())
+        if settings.workers > 1:
+            from pilothouse_runtime.workers.supervisor import supervise
+
+            supervise(settings, place, readiness)
+        else:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(App(settings, place, readiness).run())
     except LoadError as failure:
         code = 1
-        leave_words(failure, place.termination_log)
+        leave_words(failure, place.termination_log, readiness.history)
     except Exception:
         code = 1
         log.exception("the server failed")
@@ -137,6 +149,10 @@ def _place(arguments: Sequence[str] | None) -> Place:
     )
     parser.add_argument("--host", default="", help="address to listen on (all)")
     parser.add_argument("--port", type=int, default=contract.HTTP_PORT, help="0 takes a free one and logs it")
+    parser.add_argument(
+        "--grpc-port", type=int, default=contract.GRPC_PORT, help="0 takes a free one and logs it"
+    )
     add_places(parser)
     given = parser.parse_args(arguments)
-    return Place(given.host, given.port, given.termination_log, Source(given.cache_dir, given.pvc_mount))
+    source = Source(given.cache_dir, given.pvc_mount)
+    return Place(given.host, given.port, given.grpc_port, given.termination_log, source)

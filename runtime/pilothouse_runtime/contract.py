@@ -1,4 +1,4 @@
-"""What the operator and a runtime pod agree on: names, ports, paths and the words a pod dies with.
+"""What the operator and a runtime pod agree on: names, ports, paths, how far a pod is, and the words it dies with.
 
 Standard library only: this is the one module of the runtime that the operator imports, and the
 operator's image holds no torch.
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
 HTTP_PORT: Final = 8080
 HTTP_PORT_NAME: Final = "http"
+GRPC_PORT: Final = 8081
+GRPC_PORT_NAME: Final = "grpc"
 
 # Environment of the serving container, set by the operator. Values are text; SIGNATURE is JSON:
 # {"inputs": [{"name", "datatype", "shape"}], "outputs": [...]}, shapes as in the Open Inference Protocol.
@@ -34,6 +37,13 @@ ENV_DRAIN_TIMEOUT: Final = "PILOTHOUSE_DRAIN_TIMEOUT_SECONDS"
 ENV_MAX_REQUEST_BYTES: Final = "PILOTHOUSE_MAX_REQUEST_BYTES"
 # Seconds after which an answer ends its connection, so that clients spread over the pods anew; 0 is never.
 ENV_MAX_CONNECTION_AGE: Final = "PILOTHOUSE_MAX_CONNECTION_AGE_SECONDS"
+# Dynamic batching: the most rows that are run as one (1: never more than one request), and the most milliseconds for
+# which a request waits for others while the model has nothing to do.
+ENV_BATCH_MAX_SIZE: Final = "PILOTHOUSE_BATCH_MAX_SIZE"
+ENV_BATCH_MAX_DELAY: Final = "PILOTHOUSE_BATCH_MAX_DELAY_MS"
+ENV_ACCESS_LOG: Final = "PILOTHOUSE_ACCESS_LOG"  # 1: a JSON line for each inference request
+# Processes that serve the model; with more than one, they share its weights in memory, and the CPUs between them.
+ENV_WORKERS: Final = "PILOTHOUSE_WORKERS"
 ENV_LOG_LEVEL: Final = "PILOTHOUSE_LOG_LEVEL"
 
 # The other program of the runtime's image: it sends a golden data set to a revision's own Service and tells in the
@@ -57,6 +67,9 @@ PVC_MOUNT: Final = "/mnt/pvc"
 TERMINATION_LOG: Final = "/dev/termination-log"
 # The kubelet keeps this many bytes of a termination message (Kubernetes, "Determine the Reason for Pod Failure").
 TERMINATION_LOG_LIMIT: Final = 4096
+# A pod enters fewer phases than that; a text that tells of more is not taken at its word.
+_PHASES_KEPT: Final = 16
+_END_OF_TIME: Final = 253402300800  # Unix seconds at the end of the year 9999
 
 LIVE_PATH: Final = "/v2/health/live"
 READY_PATH: Final = "/v2/health/ready"
@@ -67,6 +80,19 @@ METRICS_PATH: Final = "/metrics"
 METRIC_REQUESTS: Final = "pilothouse_requests_total"  # counter by `code`, the HTTP status
 METRIC_REQUEST_SECONDS: Final = "pilothouse_request_duration_seconds"  # histogram, from headers to the answer
 METRIC_IN_FLIGHT: Final = "pilothouse_requests_in_flight"  # gauge
+METRIC_STAGE_SECONDS: Final = (
+    "pilothouse_request_stage_duration_seconds"  # histogram by `stage`: receive, queue, model, answer
+)
+METRIC_BATCH_ROWS: Final = "pilothouse_batch_rows"  # histogram: rows that the model ran at once
+METRIC_WAITING: Final = "pilothouse_requests_waiting"  # gauge: requests that wait for the model
+METRIC_BODY_BYTES: Final = "pilothouse_body_bytes"  # gauge: bodies of requests in memory
+METRIC_PHASE_SECONDS: Final = "pilothouse_phase_seconds"  # gauge by `phase`: how long each took
+METRIC_WEIGHT_BYTES: Final = "pilothouse_model_weight_bytes"  # gauge
+METRIC_MEMORY_LIMIT: Final = "pilothouse_memory_limit_bytes"  # gauge: what the container may use
+METRIC_MEMORY_USED: Final = (
+    "pilothouse_memory_used_bytes"  # gauge, where there are several workers: of that limit
+)
+METRIC_WORKER_RESTARTS: Final = "pilothouse_worker_restarts_total"  # counter, where there are several
 METRIC_LOAD_SECONDS: Final = "pilothouse_model_load_seconds"  # gauge: getting, checking, loading, warming up
 METRIC_MODEL_INFO: Final = "pilothouse_model_info"  # 1, with labels model, version, revision, format
 METRIC_READY: Final = "pilothouse_ready"  # 1 while new requests are welcome, else 0
@@ -85,30 +111,109 @@ class FailureReason(StrEnum):
     VALIDATION_NOT_DONE = "ValidationNotDone"  # the data set cannot be had or used, or nobody answers
 
 
+class Phase(StrEnum):
+    """The phases of a runtime pod, in the order in which it passes through them; Failed may follow any."""
+
+    STARTING = "Starting"
+    PULLING = "Pulling"  # the model file is being brought here, and its digest checked
+    VERIFIED = "Verified"  # it is here, and has the digest that was asked for, if one was
+    LOADING = "Loading"
+    WARMING = "Warming"
+    READY = "Ready"
+    DRAINING = "Draining"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True)
+class PhaseTime:
+    """One phase that a pod has entered: since when (Unix seconds), and how long it took; None while it lasts."""
+
+    phase: Phase
+    since: float
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class PodReport:
+    """What a runtime pod answers at READY_PATH, with 200 while requests are welcome and 503 before and after.
+
+    Attributes:
+        message: for people, what is going on in the phase.
+        history: the phases it has entered, oldest first; the last one is the one it is in.
+    """
+
+    phase: Phase
+    message: str
+    since: float
+    history: tuple[PhaseTime, ...]
+
+    def fields(self) -> dict[str, Any]:
+        """Return the JSON object to answer with."""
+        return {
+            "ready": self.phase is Phase.READY,
+            "state": self.phase,
+            "message": self.message,
+            "since": round(self.since, 3),
+            "history": _written(self.history),
+        }
+
+    @staticmethod
+    def decode(text: str | bytes) -> PodReport | None:
+        """Return the report in an answer, or None where the answer is somebody else's."""
+        try:
+            data = _read(text)
+            return PodReport(
+                Phase(data["state"]), str(data["message"]), _number(data["since"]), _history(data["history"])
+            )
+        except (ValueError, KeyError, TypeError):
+            return None
+
+
 @dataclass(frozen=True)
 class LastWords:
     """The termination message of a runtime container.
 
-    `permanent` says that the same pod started again must fail in the same way (a wrong digest, a
-    file that is no model, a 404), so that a rollout need not wait for its deadline.
+    Attributes:
+        permanent: the same pod started again must fail in the same way (a wrong digest, a file that is no model,
+            a 404), so that a rollout need not wait for its deadline.
+        phase: in which it failed, where that is known.
+        history: the phases that it had entered by then, oldest first.
     """
 
     reason: FailureReason
     message: str
     permanent: bool
+    phase: Phase | None = None
+    history: tuple[PhaseTime, ...] = ()
 
     def encode(self) -> str:
         """Return the JSON text to write, shortened to what the kubelet keeps."""
-        return _fitted({"reason": self.reason, "message": self.message, "permanent": self.permanent})
+        fields: dict[str, Any] = {
+            "reason": self.reason,
+            "message": self.message,
+            "permanent": self.permanent,
+        }
+        if self.phase is not None:
+            fields["phase"] = self.phase
+        if self.history:
+            fields["history"] = _written(self.history[-_PHASES_KEPT:])
+        return _fitted(fields)
 
     @staticmethod
     def decode(text: str) -> LastWords | None:
-        """Return the words in a termination message, or None where the text is somebody else's."""
+        """Return the words in a termination message, or None where the text is somebody else's.
+
+        What only later releases say does not matter: without it, or with it unreadable, the rest still counts.
+        """
         try:
-            data = json.loads(text)
-            return LastWords(FailureReason(data["reason"]), str(data["message"]), bool(data["permanent"]))
+            data = _read(text)
+            words = LastWords(FailureReason(data["reason"]), str(data["message"]), bool(data["permanent"]))
         except (ValueError, KeyError, TypeError):
             return None
+        try:
+            return replace(words, phase=Phase(data["phase"]), history=_history(data.get("history", [])))
+        except (ValueError, KeyError, TypeError):
+            return words
 
 
 @dataclass(frozen=True)
@@ -136,12 +241,51 @@ class ValidationReport:
     def decode(text: str) -> ValidationReport | None:
         """Return the report in a termination message, or None where the text is somebody else's."""
         try:
-            data = json.loads(text)
+            data = _read(text)
             value = math.nan if data["value"] is None else float(data["value"])
             value = value if math.isfinite(value) else math.nan
             return ValidationReport(str(data["metric"]), value, int(data["rows"]), str(data["message"]))
         except (ValueError, KeyError, TypeError, OverflowError):
             return None
+
+
+def _read(text: str | bytes) -> Any:
+    """Return what JSON text holds. Raises ValueError, also for one that is nested too deeply to be read."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _written(history: Sequence[PhaseTime]) -> list[dict[str, Any]]:
+    return [
+        {
+            "phase": entered.phase,
+            "since": round(entered.since, 3),
+            "seconds": None if entered.seconds is None else round(entered.seconds, 3),
+        }
+        for entered in history
+    ]
+
+
+def _history(data: Any) -> tuple[PhaseTime, ...]:
+    if not isinstance(data, list):
+        raise TypeError("a history is a list")
+    return tuple(
+        PhaseTime(
+            Phase(item["phase"]),
+            _number(item["since"]),
+            None if item["seconds"] is None else _number(item["seconds"]),
+        )
+        for item in data[:_PHASES_KEPT]
+    )
+
+
+def _number(value: Any) -> float:
+    number = float(value)
+    if not 0 <= number < _END_OF_TIME:
+        raise ValueError(f"{number} is neither a time nor a duration")
+    return number
 
 
 def _fitted(fields: dict[str, Any]) -> str:

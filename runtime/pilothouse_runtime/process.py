@@ -6,11 +6,12 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from pilothouse_runtime import contract
-from pilothouse_runtime.contract import LastWords
+from pilothouse_runtime.contract import LastWords, Phase, PhaseTime
 from pilothouse_runtime.core.errors import LoadError
 
 log = logging.getLogger(__name__)
@@ -27,10 +28,13 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def leave_words(failure: LoadError, termination_log: Path) -> None:
-    """Tell the log and the termination log why the process gives up."""
+def leave_words(failure: LoadError, termination_log: Path, history: Sequence[PhaseTime] = ()) -> None:
+    """Tell the log and the termination log why the process gives up, and how far it had come by `history`."""
     log.error(failure.message, extra={"reason": failure.reason, "permanent": failure.permanent})
-    leave(LastWords(failure.reason, failure.message, failure.permanent).encode(), termination_log)
+    lived = tuple(entered for entered in history if entered.phase is not Phase.FAILED)
+    phase = lived[-1].phase if lived else None
+    words = LastWords(failure.reason, failure.message, failure.permanent, phase, lived)
+    leave(words.encode(), termination_log)
 
 
 def leave(text: str, termination_log: Path) -> None:

@@ -11,15 +11,13 @@ from typing import Any, Final
 import orjson
 
 from pilothouse_runtime.codecs.elements import Buffer, from_binary, from_json, to_binary, to_json
+from pilothouse_runtime.codecs.parameters import check_parameters, flag, timeout_of
 from pilothouse_runtime.core.errors import invalid
 from pilothouse_runtime.core.requests import InferRequest, InferResponse, OutputTensor, RequestedOutput
 from pilothouse_runtime.core.tensors import Datatype, Tensor, datatype_of
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
-EXTENSIONS: Final = ("binary_tensor_data",)
-
-# Parameters of extensions that would change where data is or what it means: not answered as if they were not there.
-_REFUSED: Final = ("shared_memory_region", "classification")
+_DATATYPES: Final = {str(datatype): datatype for datatype in Datatype}
 
 
 def decode_request(body: Buffer, header_length: str | None) -> InferRequest:
@@ -33,21 +31,28 @@ def decode_request(body: Buffer, header_length: str | None) -> InferRequest:
     """
     document, reader = _opened("request", body, header_length)
     request_id = _text(document, "id")
-    binary_outputs = _flag("parameters", _parameters("", document), "binary_data_output")
+    binary_outputs, timeout = False, None
+    if "parameters" in document:
+        parameters = _parameters("", document)
+        binary_outputs = flag("parameters", parameters, "binary_data_output")
+        timeout = timeout_of(parameters)
     inputs = tuple(
-        _tensor(f"inputs[{index}]", item, reader)[0] for index, item in enumerate(_list(document, "inputs"))
+        [_tensor(f"inputs[{index}]", item, reader)[0] for index, item in enumerate(_list(document, "inputs"))]
     )
-    reader.end("input")
-    outputs = tuple(
-        _requested(f"outputs[{index}]", item, binary_outputs)
-        for index, item in enumerate(_list(document, "outputs") if "outputs" in document else [])
-    )
-    return InferRequest(inputs, outputs, request_id, binary_outputs)
+    if reader is not None:
+        reader.end("input")
+    outputs: tuple[RequestedOutput, ...] = ()
+    if "outputs" in document:
+        outputs = tuple(
+            _requested(f"outputs[{index}]", item, binary_outputs)
+            for index, item in enumerate(_list(document, "outputs"))
+        )
+    return InferRequest(inputs, outputs, request_id, binary_outputs, timeout)
 
 
 def encode_request(request: InferRequest) -> tuple[bytes, int]:
     """Return the body of a request, all of its inputs as binary data, and the length of its JSON part."""
-    chunks: list[bytes] = []
+    chunks: list[Buffer] = []
     document: dict[str, Any] = {
         "inputs": [_output(OutputTensor(tensor, True), chunks) for tensor in request.inputs]
     }
@@ -73,18 +78,21 @@ def decode_response(body: Buffer, header_length: str | None) -> InferResponse:
         OutputTensor(*_tensor(f"outputs[{index}]", item, reader))
         for index, item in enumerate(_list(document, "outputs"))
     )
-    reader.end("output")
+    if reader is not None:
+        reader.end("output")
     name, version = _text(document, "model_name"), _text(document, "model_version")
     return InferResponse(name or "", version or "", outputs, _text(document, "id"))
 
 
-def encode_response(response: InferResponse) -> tuple[bytes, int | None]:
-    """Return the body, and the length of its JSON part where binary data follows it, else None.
+def encode_response(response: InferResponse) -> tuple[list[Buffer], int | None]:
+    """Return the body's pieces, and the length of its JSON part where binary data follows it, else None.
+
+    Binary outputs are views of their tensors, without a copy.
 
     Raises:
         RequestError: an output cannot be sent in the way asked for.
     """
-    chunks: list[bytes] = []
+    chunks: list[Buffer] = []
     document: dict[str, Any] = {
         "model_name": response.model_name,
         "model_version": response.model_version,
@@ -93,25 +101,17 @@ def encode_response(response: InferResponse) -> tuple[bytes, int | None]:
         document["id"] = response.id
     document["outputs"] = [_output(output, chunks) for output in response.outputs]
     head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-    if not any(output.binary for output in response.outputs):
-        return head, None
-    return b"".join([head, *chunks]), len(head)
+    return [head, *chunks], len(head) if chunks else None
 
 
 class _Binary:
     """Hands out the binary part of a body, tensor by tensor."""
 
-    def __init__(self, what: str, data: memoryview | None) -> None:
-        self._what = what
+    def __init__(self, data: memoryview) -> None:
         self._data = data
         self._at = 0
 
-    def take(self, where: str, size: Any) -> memoryview:
-        field = f"{where}.parameters.binary_data_size"
-        if type(size) is not int or size < 0:
-            raise invalid(f"{field}: must be a number of bytes")
-        if self._data is None:
-            raise invalid(f"{field}: is given, but the {self._what} has no {HEADER_LENGTH} header")
+    def take(self, field: str, size: int) -> memoryview:
         if size > len(self._data) - self._at:
             raise invalid(
                 f"{field}: {size} bytes are announced, {len(self._data) - self._at} are left in the body"
@@ -120,47 +120,53 @@ class _Binary:
         return self._data[start : self._at]
 
     def end(self, kind: str) -> None:
-        if self._data is not None and self._at != len(self._data):
+        if self._at != len(self._data):
             raise invalid(f"the body has {len(self._data) - self._at} bytes that belong to no {kind}")
 
 
-def _opened(what: str, body: Buffer, header_length: str | None) -> tuple[dict[str, Any], _Binary]:
-    """Return the JSON part of a body, and what hands out the rest; `what` is for messages."""
-    view = memoryview(body)
-    json_length = _json_length(header_length, len(view))
+def _opened(what: str, body: Buffer, header_length: str | None) -> tuple[dict[str, Any], _Binary | None]:
+    """Return the JSON part of a body, and what hands out the rest if there is any; `what` is for messages."""
+    reader = None
+    if header_length is not None:
+        view = memoryview(body)
+        json_length = _json_length(header_length, len(view))
+        body, reader = view[:json_length], _Binary(view[json_length:])
     try:
-        document = orjson.loads(view[:json_length])
+        document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise invalid(f"the {what} is not JSON: {error}") from None
     if not isinstance(document, dict):
         raise invalid(f"the {what} must be a JSON object")
-    return document, _Binary(what, None if header_length is None else view[json_length:])
+    return document, reader
 
 
-def _json_length(header: str | None, body_length: int) -> int:
-    if header is None:
-        return body_length
-    if not (header.isascii() and header.isdigit()) or int(header) > body_length:
+def _json_length(header: str, body_length: int) -> int:
+    if not (header.isascii() and header.isdigit() and len(header) < 20) or int(header) > body_length:
         raise invalid(f"{HEADER_LENGTH}: must be a number of bytes, at most the body's {body_length}")
     return int(header)
 
 
-def _tensor(where: str, item: Any, binary: _Binary) -> tuple[Tensor, bool]:
+def _tensor(where: str, item: Any, binary: _Binary | None) -> tuple[Tensor, bool]:
     """Return a tensor, and whether its data was binary."""
     name = _name(where, item)
     datatype, shape = item.get("datatype"), item.get("shape")
-    if not isinstance(datatype, str) or datatype not in Datatype.__members__:
+    kind = _DATATYPES.get(datatype) if isinstance(datatype, str) else None
+    if kind is None:
         raise invalid(f"{where}.datatype: {datatype!r} is none of {', '.join(Datatype)}")
-    if not isinstance(shape, list) or not all(type(size) is int and 0 <= size < 1 << 63 for size in shape):
+    if not isinstance(shape, list):
         raise invalid(f"{where}.shape: must be a list of sizes")
-    kind, dims = Datatype(datatype), tuple(shape)
-    parameters = _parameters(where, item)
+    for size in shape:
+        if type(size) is not int or not 0 <= size < 1 << 63:
+            raise invalid(f"{where}.shape: must be a list of sizes")
+    dims = tuple(shape)
+    parameters = _parameters(where, item) if "parameters" in item else {}
     is_binary = "binary_data_size" in parameters
     if is_binary and "data" in item:
         raise invalid(f"{where}: has both data and binary_data_size; send one of them")
     try:
         if is_binary:
-            array = from_binary(where, kind, dims, binary.take(where, parameters["binary_data_size"]))
+            data = _raw(f"{where}.parameters.binary_data_size", parameters["binary_data_size"], binary)
+            array = from_binary(where, kind, dims, data)
         else:
             array = from_json(where, kind, dims, item.get("data"))
     except ValueError as error:  # numpy has fewer dimensions than JSON has numbers
@@ -168,13 +174,21 @@ def _tensor(where: str, item: Any, binary: _Binary) -> tuple[Tensor, bool]:
     return Tensor(name, kind, array), is_binary
 
 
+def _raw(field: str, size: Any, binary: _Binary | None) -> memoryview:
+    if type(size) is not int or size < 0:
+        raise invalid(f"{field}: must be a number of bytes")
+    if binary is None:
+        raise invalid(f"{field}: is given, but there is no {HEADER_LENGTH} header")
+    return binary.take(field, size)
+
+
 def _requested(where: str, item: Any, default: bool) -> RequestedOutput:
     name = _name(where, item)
     parameters = _parameters(where, item)
-    return RequestedOutput(name, _flag(f"{where}.parameters", parameters, "binary_data", default))
+    return RequestedOutput(name, flag(f"{where}.parameters", parameters, "binary_data", default))
 
 
-def _output(output: OutputTensor, chunks: list[bytes]) -> dict[str, Any]:
+def _output(output: OutputTensor, chunks: list[Buffer]) -> dict[str, Any]:
     tensor = output.tensor
     item: dict[str, Any] = {
         "name": tensor.name,
@@ -216,16 +230,5 @@ def _parameters(where: str, item: dict[str, Any]) -> dict[str, Any]:
     parameters = item.get("parameters", {})
     if not isinstance(parameters, dict):
         raise invalid(f"{field}: must be an object")
-    for name in _REFUSED:
-        if name in parameters:
-            raise invalid(
-                f"{field}.{name}: this server has no such extension; it has {', '.join(EXTENSIONS)}"
-            )
+    check_parameters(field, parameters)
     return parameters
-
-
-def _flag(where: str, parameters: dict[str, Any], name: str, default: bool = False) -> bool:
-    value = parameters.get(name, default)
-    if not isinstance(value, bool):
-        raise invalid(f"{where}.{name}: must be true or false")
-    return value

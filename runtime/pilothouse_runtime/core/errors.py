@@ -3,20 +3,45 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
 from pilothouse_runtime.contract import FailureReason
 
 
 class Code(IntEnum):
-    """What is wrong with a request, by the HTTP status that says so: the one table of errors."""
+    """What is wrong with a request, by the HTTP status that says so: the one table of errors, for all fronts."""
 
     INVALID_ARGUMENT = 400
     NOT_FOUND = 404
+    METHOD_NOT_ALLOWED = 405
+    REQUEST_TIMEOUT = 408  # the client did not send all of it in time
     TOO_LARGE = 413
     UNSUPPORTED_MEDIA_TYPE = 415
     RESOURCE_EXHAUSTED = 429
+    HEADERS_TOO_LARGE = 431
+    CANCELLED = 499  # the client left: nobody reads an answer, the status is for the metrics only
     INTERNAL = 500
     UNAVAILABLE = 503
+    DEADLINE_EXCEEDED = 504
+
+    @property
+    def grpc(self) -> str:
+        """The name of the gRPC status (gRPC, "Status codes and their use in gRPC") that says the same."""
+        return _GRPC.get(self, "INVALID_ARGUMENT")
+
+
+_GRPC: Final = {
+    Code.NOT_FOUND: "NOT_FOUND",
+    Code.METHOD_NOT_ALLOWED: "UNIMPLEMENTED",
+    Code.REQUEST_TIMEOUT: "DEADLINE_EXCEEDED",
+    Code.TOO_LARGE: "RESOURCE_EXHAUSTED",
+    Code.UNSUPPORTED_MEDIA_TYPE: "UNIMPLEMENTED",
+    Code.RESOURCE_EXHAUSTED: "RESOURCE_EXHAUSTED",
+    Code.CANCELLED: "CANCELLED",
+    Code.INTERNAL: "INTERNAL",
+    Code.UNAVAILABLE: "UNAVAILABLE",
+    Code.DEADLINE_EXCEEDED: "DEADLINE_EXCEEDED",
+}
 
 
 class RequestError(Exception):

@@ -9,7 +9,7 @@ from pilothouse_runtime.core.errors import invalid
 from pilothouse_runtime.core.tensors import Signature, Tensor, TensorSpec
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class RequestedOutput:
     """One output that a request asks for; `binary` says how its data is to be sent."""
 
@@ -17,17 +17,21 @@ class RequestedOutput:
     binary: bool
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class InferRequest:
-    """One request: its tensors in the order sent, and which outputs it wants (none named: all)."""
+    """One request: its tensors in the order sent, and which outputs it wants (none named: all).
+
+    `timeout` is the seconds for which its client waits, or None where it did not say.
+    """
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[RequestedOutput, ...] = ()
     id: str | None = None
     binary_outputs: bool = False  # how outputs are sent that the request does not name
+    timeout: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class OutputTensor:
     """One output of an answer and how to send it."""
 
@@ -35,7 +39,7 @@ class OutputTensor:
     binary: bool
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class InferResponse:
     """The answer to one request."""
 
@@ -51,6 +55,13 @@ def arrange_inputs(inputs: Sequence[Tensor], signature: Signature | None) -> tup
     Raises:
         RequestError: an input is missing, unknown or sent twice, or its datatype or shape does not fit.
     """
+    if signature is not None and len(inputs) == len(signature.inputs):
+        for tensor, spec in zip(inputs, signature.inputs, strict=True):
+            if tensor.name != spec.name:
+                break
+            _check(tensor, spec)
+        else:
+            return tuple(inputs)  # they are in order already
     given = {tensor.name: tensor for tensor in inputs}
     if len(given) != len(inputs):
         raise invalid("inputs: the same name occurs more than once; send each input once")
@@ -84,7 +95,8 @@ def choose_outputs(request: InferRequest, outputs: Sequence[Tensor]) -> tuple[Ou
         RequestError: the request asks for an output that the model does not have.
     """
     if not request.outputs:
-        return tuple(OutputTensor(tensor, request.binary_outputs) for tensor in outputs)
+        binary = request.binary_outputs
+        return tuple([OutputTensor(tensor, binary) for tensor in outputs])
     made = {tensor.name: tensor for tensor in outputs}
     check_outputs(request, made)
     return tuple(OutputTensor(made[wanted.name], wanted.binary) for wanted in request.outputs)

@@ -13,6 +13,7 @@ from pilothouse_runtime.core.errors import LoadError
 from pilothouse_runtime.core.signature import SignatureError, parse_signature
 from pilothouse_runtime.core.tensors import Signature
 
+_MOST_WORKERS = 64
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -48,7 +49,11 @@ class Settings:
     drain_timeout: float
     max_request_bytes: int
     max_connection_age: float  # 0 is for ever
+    batch_max_size: int  # rows
+    batch_max_delay: float
+    access_log: bool
     log_level: str
+    workers: int = 1  # processes
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -75,8 +80,19 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         drain_timeout=number(environ, contract.ENV_DRAIN_TIMEOUT, 25),
         max_request_bytes=int(number(environ, contract.ENV_MAX_REQUEST_BYTES, 64 * 1024 * 1024)),
         max_connection_age=number(environ, contract.ENV_MAX_CONNECTION_AGE, 20),
+        batch_max_size=max(1, int(number(environ, contract.ENV_BATCH_MAX_SIZE, 32))),
+        batch_max_delay=number(environ, contract.ENV_BATCH_MAX_DELAY, 2) / 1000,
+        access_log=choice(environ, contract.ENV_ACCESS_LOG, ("0", "1"), "0") == "1",
         log_level=log_level(environ),
+        workers=_workers(environ),
     )
+
+
+def _workers(environ: Mapping[str, str]) -> int:
+    count = number(environ, contract.ENV_WORKERS, 1)
+    if count not in range(1, _MOST_WORKERS + 1):
+        raise bad_setting(contract.ENV_WORKERS, f"must be a whole number from 1 to {_MOST_WORKERS}")
+    return int(count)
 
 
 def bad_setting(name: str, rule: str) -> LoadError:

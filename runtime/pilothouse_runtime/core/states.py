@@ -1,22 +1,16 @@
-"""Where a model pod stands between its start and its end, and whether it wants requests."""
+"""Where a model pod stands between its start and its end, since when, and whether it wants requests."""
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
-from enum import StrEnum
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
+from pilothouse_runtime.contract import Phase, PhaseTime, PodReport
 
-class Phase(StrEnum):
-    """The phases of a pod, in the order in which it passes through them; Failed may follow any."""
-
-    STARTING = "Starting"
-    FETCHING = "Fetching"
-    LOADING = "Loading"
-    WARMING_UP = "WarmingUp"
-    READY = "Ready"
-    DRAINING = "Draining"
-    FAILED = "Failed"
+__all__ = ["Phase", "PhaseTime", "Readiness", "State", "ready_body"]
 
 
 @dataclass(frozen=True)
@@ -44,20 +38,58 @@ class Readiness:
     """The one place that holds the state; the loading thread writes it, every request reads it.
 
     Draining and Failed are ends: what the loader may say after them changes nothing.
+
+    Args:
+        wall: Unix seconds, to say when a phase began.
+        clock: monotonic seconds, to say how long it took.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, wall: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._wall = wall
+        self._clock = clock
         self._lock = threading.Lock()
         self._state = State(Phase.STARTING)
+        self._entered = clock()
+        self._history: tuple[PhaseTime, ...] = (PhaseTime(Phase.STARTING, wall()),)
 
     @property
     def state(self) -> State:
         """The state now."""
         return self._state
 
+    @property
+    def history(self) -> list[PhaseTime]:
+        """The phases entered so far, oldest first; the last is the present one, and still lasts."""
+        return list(self._history)
+
     def enter(self, phase: Phase, message: str = "") -> State:
-        """Move to a phase unless the end has come already; return the state that holds now."""
+        """Move to a phase unless the end has come already; return the state that holds now.
+
+        Entering the present phase again changes the message and nothing else.
+        """
         with self._lock:
             if self._state.phase not in _LAST:
+                if phase is not self._state.phase:
+                    self._begin(phase)
                 self._state = State(phase, message)
             return self._state
+
+    def report(self) -> PodReport:
+        """Return the state and how it came to it, as of one moment."""
+        with self._lock:
+            state, history = self._state, self._history
+        return PodReport(state.phase, state.message, history[-1].since, history)
+
+    def _begin(self, phase: Phase) -> None:
+        now = self._clock()
+        *before, last = self._history
+        ended = replace(last, seconds=now - self._entered)
+        self._entered = now
+        self._history = (*before, ended, PhaseTime(phase, self._wall()))
+
+
+def ready_body(readiness: Readiness) -> dict[str, Any]:
+    """Return the body that every front answers with at `contract.READY_PATH`."""
+    return readiness.report().fields()

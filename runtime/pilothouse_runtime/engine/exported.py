@@ -6,13 +6,14 @@ tensors, and the program only after `exported_check`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch._export.serde import schema
 from torch._export.serde.serialize import ExportedProgramDeserializer, _dict_to_dataclass
+from torch._export.utils import _check_input_constraints_for_graph
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
 from torch.export.passes import move_to_device_pass
@@ -23,17 +24,12 @@ from torch.utils import _pytree as pytree
 from pilothouse_runtime.core.settings import Format
 from pilothouse_runtime.core.signature import SignatureError, reconcile
 from pilothouse_runtime.core.tensors import ANY, Signature, TensorSpec
+from pilothouse_runtime.engine.datatypes import UnservableError, datatype_of_torch
 from pilothouse_runtime.engine.exported_check import UnsafeProgramError, checked_payloads, checked_program
 from pilothouse_runtime.engine.formats import unloadable
-from pilothouse_runtime.engine.model import (
-    LoadedModel,
-    Shapes,
-    UnservableError,
-    are_positions,
-    datatype_of_torch,
-    first_cause,
-    name_leaves,
-)
+from pilothouse_runtime.engine.model import LoadedModel, Shapes, first_cause
+from pilothouse_runtime.engine.program import plain_function
+from pilothouse_runtime.engine.results import are_positions, name_leaves
 
 _MODEL: Final = "model"  # the name under which torch.export.save stores its one program
 _PROGRAM: Final = f"models/{_MODEL}.json"
@@ -42,6 +38,10 @@ _TABLES: Final = (
     f"data/constants/{_MODEL}_constants_config.json",
 )
 _PICKLES: Final = (f"data/weights/{_MODEL}.pt", f"data/constants/{_MODEL}.pt")  # of early archives
+_KEYWORDS: Final[Any] = pytree.SequenceKey(1)  # where torch's messages find names of arguments
+_NAMELESS: Final[Any] = pytree.MappingKey("a constant argument")
+_REMEMBERED: Final = 4096  # sets of shapes
+_UNBOUNDED: Final = 1 << 31  # rows
 
 
 class ExportedModel(LoadedModel):
@@ -51,21 +51,42 @@ class ExportedModel(LoadedModel):
     platform = "pytorch_exported"
 
     def __init__(self, program: ExportedProgram, signature: Signature, device: torch.device) -> None:
-        super().__init__(signature, device)
-        # Guards are Python source from the file; a hook that checks sizes against their ranges stays in place.
-        self._module = program.module(check_guards=False)
-        self._in_spec = program.call_spec.in_spec
-        self._arguments = _arguments(program)
-        self._sizes = [_sizes(program, name) for name, _ in self._arguments if name]
+        arguments = _arguments(program)
+        self._sizes = [_sizes(program, name) for name, _ in arguments if name]
         self._ranges = program.range_constraints
-        self._order = [spec.name for spec in signature.inputs]
+        weights = (*program.state_dict.values(), *program.constants.values())
+        super().__init__(signature, device, weights, _max_rows(self._sizes, self._ranges))
+        # Guards are Python source from the file. Sizes are checked against their ranges, as torch's own hook does it.
+        module = program.module(check_guards=False)
+        self._program = plain_function(
+            module, {index: value for index, (name, value) in enumerate(arguments) if not name}
+        )
+        self._placeholders = module.graph.find_nodes(op="placeholder")
+        self._arguments = arguments
+        self._fitting: set[tuple[torch.Size, ...]] = set()
 
     def call(self, inputs: Sequence[torch.Tensor]) -> Any:
-        """Run the program on its tensors, with the constants it was exported with put back between them."""
-        given = dict(zip(self._order, inputs, strict=True))
-        leaves = [given[name] if name else constant for name, constant in self._arguments]
-        arguments, keywords = pytree.tree_unflatten(leaves, self._in_spec)
-        return self._module(*arguments, **keywords)
+        """Run the program on its tensors, and return those that it gives, flat."""
+        shapes = tuple([tensor.shape for tensor in inputs])
+        if shapes not in self._fitting:
+            self._check(inputs, shapes)
+        return self._program(*inputs)
+
+    def _check(self, inputs: Sequence[torch.Tensor], shapes: tuple[torch.Size, ...]) -> None:
+        """Check sizes and their relations, which takes longer than a small model: what fits is remembered.
+
+        Raises:
+            RuntimeError: torch's, that says which size of which input should have been what.
+        """
+        given = iter(inputs)
+        leaves = [
+            ((_KEYWORDS, pytree.MappingKey(name)), next(given)) if name else ((_KEYWORDS, _NAMELESS), value)
+            for name, value in self._arguments
+        ]
+        _check_input_constraints_for_graph(self._placeholders, leaves, self._ranges)
+        if len(self._fitting) >= _REMEMBERED:
+            self._fitting.clear()
+        self._fitting.add(shapes)
 
     def warmup_shapes(self, batch: int) -> Iterator[Shapes]:
         """Yield the one set of shapes that gives each free size its smallest value, or the next ones."""
@@ -99,6 +120,13 @@ def load(path: Path, device: torch.device, declared: Signature | None) -> Export
         if device.type != "cpu":
             program = move_to_device_pass(program, device)
         found, made_up = _signature(program)
+        signature = reconcile(declared, found, names_made_up=made_up)
+        assert signature is not None  # noqa: S101 - one of the two is
+        return ExportedModel(program, signature, device)
+    except SignatureError as error:
+        raise unloadable(
+            f"{path.name}: model.inputs and model.outputs contradict the file: {error}"
+        ) from None
     except UnsafeProgramError as error:
         raise unloadable(f"{path.name} is refused: {error}") from error
     except UnservableError as error:
@@ -109,14 +137,6 @@ def load(path: Path, device: torch.device, declared: Signature | None) -> Export
         raise unloadable(
             f"{path.name}: torch cannot load this exported program: {first_cause(error)}"
         ) from error
-    try:
-        signature = reconcile(declared, found, names_made_up=made_up)
-    except SignatureError as error:
-        raise unloadable(
-            f"{path.name}: model.inputs and model.outputs contradict the file: {error}"
-        ) from None
-    assert signature is not None  # noqa: S101 - one of the two is
-    return ExportedModel(program, signature, device)
 
 
 def _read(path: Path) -> ExportedProgram:
@@ -161,6 +181,12 @@ def _sizes(program: ExportedProgram, name: str) -> list[Any]:
     """Return a tensor's dimensions: numbers, and sympy's expressions of free sizes."""
     value = next(node for node in program.graph.nodes if node.name == name).meta["val"]
     return [size.node.expr if isinstance(size, torch.SymInt) else int(size) for size in value.shape]
+
+
+def _max_rows(sizes: list[list[Any]], ranges: Mapping[Any, Any]) -> int | None:
+    """Return the upper bound of the inputs' free first dimensions, or None."""
+    known = [ranges[first].upper for first, *_ in filter(None, sizes) if first in ranges]
+    return min((int(upper) for upper in known if upper < _UNBOUNDED), default=None)
 
 
 def _signature(program: ExportedProgram) -> tuple[Signature, bool]:

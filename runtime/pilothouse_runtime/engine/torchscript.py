@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,11 +14,15 @@ import torch
 
 from pilothouse_runtime.core.settings import Format
 from pilothouse_runtime.core.signature import SignatureError, parse_signature, reconcile
-from pilothouse_runtime.core.tensors import Signature
+from pilothouse_runtime.core.tensors import Signature, Tensor
 from pilothouse_runtime.engine.exported_check import FILE_OPERATORS
 from pilothouse_runtime.engine.formats import unloadable
+from pilothouse_runtime.engine.likeness import copies, difference
 from pilothouse_runtime.engine.model import LoadedModel, first_cause
 
+log = logging.getLogger(__name__)
+
+_RUNS_UNTIL_COMPILED: Final = 3
 SIGNATURE_FILE: Final = "signature.json"  # given to torch.jit.save as an extra file
 
 # torch.jit.load runs no Python: pickles are read by torch's own reader, which makes tensors and TorchScript's
@@ -26,7 +31,11 @@ _FILE_OPERATORS: Final = re.compile(rb"\b(?:torch|ops\.aten)\.(%s)\(" % "|".join
 
 
 class TorchScriptModel(LoadedModel):
-    """A scripted or traced module; inputs go by position to its forward."""
+    """A scripted or traced module; inputs go by position to its forward.
+
+    Measured with torch 2.13 on a CPU: after the two runs in which the executor profiles and compiles, a run with a
+    batch size that is new takes no longer than others, since without a fuser code is not specialised to shapes.
+    """
 
     format = Format.TORCHSCRIPT
     platform = "pytorch_torchscript"
@@ -34,12 +43,50 @@ class TorchScriptModel(LoadedModel):
     def __init__(
         self, module: torch.jit.ScriptModule, signature: Signature | None, device: torch.device
     ) -> None:
-        super().__init__(signature, device)
-        self._module = module
+        super().__init__(signature, device, (*module.parameters(), *module.buffers()))
+        self._forward: Callable[..., Any] = module
+        self._module: torch.jit.ScriptModule | None = module
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether another form of the module runs than the file has."""
+        return not isinstance(self._forward, torch.jit.ScriptModule)
 
     def call(self, inputs: Sequence[torch.Tensor]) -> Any:
         """Run forward."""
-        return self._module(*inputs)
+        return self._forward(*inputs)
+
+    def settle(self, inputs: Sequence[Tensor]) -> None:
+        """Run a frozen copy from now on, if its answers are the same: its weights are constants.
+
+        Freezing folds batch norms into convolutions, which makes ResNets a fifth faster. `optimize_for_inference`
+        is not used: it made small convolutions several times slower.
+        """
+        module, self._module = self._module, None
+        if module is None:
+            return
+        try:
+            # A model that has a memory, or throws dice, cannot be compared, and is left as it is.
+            want = copies(self.run(copies(inputs)))
+            if difference(self.run(copies(inputs)), want):
+                return
+            self._forward = _frozen(module)
+            for _ in range(_RUNS_UNTIL_COMPILED):
+                flaw = difference(self.run(copies(inputs)), want)
+                if flaw:
+                    break
+        except Exception as error:  # whatever freezing breaks, the model itself has run
+            flaw = first_cause(error)
+        if flaw:
+            log.info("the model is run as it is: frozen, it would fail or answer otherwise: %s", flaw)
+            self._forward = module
+
+
+def _frozen(module: torch.jit.ScriptModule) -> Callable[..., Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        forward: Callable[..., Any] = torch.jit.freeze(module).forward
+    return forward
 
 
 def load(path: Path, device: torch.device, declared: Signature | None) -> TorchScriptModel:
@@ -51,6 +98,10 @@ def load(path: Path, device: torch.device, declared: Signature | None) -> TorchS
         LoadError: ModelLoadFailed.
     """
     _refuse_file_operators(path)
+    if (
+        device.type == "cuda"
+    ):  # where there is a fuser: it would compile anew for each of the first batch sizes
+        torch.jit.set_fusion_strategy([("DYNAMIC", 4)])
     extra = {SIGNATURE_FILE: ""}
     try:
         with warnings.catch_warnings():

@@ -1,57 +1,125 @@
-"""The first runs of a model, before anybody waits for an answer: they find a signature that does not fit."""
+"""The first runs of a model, before anybody waits for an answer.
+
+They find a signature that does not fit, let the model choose its fastest form, and decide whether rows of several
+requests may be run as one.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
 from pilothouse_runtime.core.errors import RequestError
 from pilothouse_runtime.core.tensors import ANY, Signature, Tensor
+from pilothouse_runtime.engine.batchable import find_flaw, made_up, obstacle, timed
 from pilothouse_runtime.engine.formats import unloadable
-from pilothouse_runtime.engine.model import BATCHES, LoadedModel, Shapes, describe_output
+from pilothouse_runtime.engine.model import LoadedModel, Shapes, describe_output
 
 log = logging.getLogger(__name__)
 
-# TorchScript watches the first runs and compiles in the next: a user's request should find that done.
-_RUNS = 3
+# TorchScript watches the first run and compiles in the second: a user's request should find that done. Later sizes of
+# the batch cost nothing of this kind (see `torchscript`).
+_RUNS: Final = 3
+_AFFORDABLE: Final = (
+    0.5  # seconds that a run of the largest batch may be expected to take: a start waits for it
+)
 
 
-def warm_up(model: LoadedModel) -> None:
-    """Run the model on zeros of the sizes its signature allows, alone and as a small batch.
+@dataclass(frozen=True)
+class Warm:
+    """What the first runs have shown.
 
+    Attributes:
+        max_batch: the most rows of several requests that may be run as one; 1 means never more than one request.
+        reason: why that is less than was asked for, or "".
+        seconds: of one run, by its rows; {} for a model without a signature, and 1 for what a request of any fixed
+            size takes.
+    """
+
+    max_batch: int = 1
+    reason: str = ""
+    seconds: Mapping[int, float] = field(default_factory=dict)
+
+
+def warm_up(model: LoadedModel, max_batch: int = 1) -> Warm:
+    """Run the model on made-up inputs of the sizes its signature allows, alone and as batches.
+
+    Args:
+        max_batch: the most rows that are wanted in a batch.
     Raises:
         LoadError: ModelLoadFailed, where it fails or returns something else than the signature says.
     """
     signature = model.signature
     if signature is None:
         log.warning(
-            "no warm-up, and no metadata of inputs and outputs: neither the model's file nor model.inputs holds a"
-            " signature"
+            "no warm-up, no batching, and no metadata of inputs and outputs: neither the model's file nor model.inputs"
+            " holds a signature"
         )
-        return
-    can_batch = any(ANY in spec.shape for spec in signature.inputs)
-    for batch in BATCHES if can_batch else BATCHES[:1]:
-        _warm_one(model, signature, model.warmup_shapes(batch))
+        return Warm(reason="the model has no signature")
+    shapes = _warm_one(model, signature, model.warmup_shapes(1), _RUNS, settle=True)
+    seconds = {1: timed(model, _zeros(signature, shapes))[1]}
+    if any(ANY in spec.shape for spec in signature.inputs):
+        shapes = _warm_one(model, signature, model.warmup_shapes(2), 1)
+    if max_batch == 1:
+        return Warm(1, "", seconds)
+    reason = obstacle(signature) or find_flaw(model, signature, shapes, seconds)
+    if reason:
+        log.info("requests are run one by one: %s", reason)
+        return Warm(1, reason, seconds)
+    return _largest(model, signature, shapes, max_batch, seconds)
 
 
-def _warm_one(model: LoadedModel, signature: Signature, candidates: Iterable[Shapes]) -> None:
+def _warm_one(
+    model: LoadedModel, signature: Signature, candidates: Iterable[Shapes], runs: int, settle: bool = False
+) -> Shapes:
+    """Run zeros of the first shapes that the model takes, and return these."""
     problem = ""
     for shapes in candidates:
-        zeros = [
-            Tensor(spec.name, spec.datatype, np.zeros(shape, spec.datatype.dtype))
-            for spec, shape in zip(signature.inputs, shapes, strict=True)
-        ]
+        zeros = _zeros(signature, shapes)
         try:
-            for _ in range(_RUNS):
-                outputs = model.run(zeros)
+            outputs = model.run(zeros)
         except RequestError as error:
             problem = f"warm-up with {_shown(zeros)}: {error.message}"
             continue
         _check_outputs(signature, zeros, outputs)
-        return
+        if settle:
+            model.settle(made_up(signature, shapes))
+        for _ in range(runs - 1):
+            model.run(zeros)
+        return shapes
     raise unloadable(f"{problem}; do model.inputs and model.outputs describe this model?")
+
+
+def _largest(
+    model: LoadedModel, signature: Signature, shapes: Shapes, wanted: int, seconds: dict[int, float]
+) -> Warm:
+    """Find the most rows that the model takes: half as many, as long as it fails."""
+    rows, reason = wanted, ""
+    if model.max_rows is not None and model.max_rows < rows:
+        rows, reason = model.max_rows, f"the model's file allows {model.max_rows} rows"
+    most = max(seconds)
+    while rows > most and seconds[most] / most * rows < _AFFORDABLE:
+        batch = _zeros(signature, tuple((rows, *shape[1:]) for shape in shapes))
+        try:
+            seconds[rows] = timed(model, batch)[1]
+            break
+        except RequestError as error:
+            reason = f"{rows} rows at once: {error.message}"
+            rows //= 2
+    if reason:
+        log.info("at most %d rows are run as one: %s", rows, reason)
+    return Warm(rows, reason, seconds)
+
+
+def _zeros(signature: Signature, shapes: Shapes) -> list[Tensor]:
+    return [
+        Tensor(spec.name, spec.datatype, np.zeros(shape, spec.datatype.dtype))
+        for spec, shape in zip(signature.inputs, shapes, strict=True)
+    ]
 
 
 def _check_outputs(signature: Signature, inputs: list[Tensor], outputs: list[Tensor]) -> None:

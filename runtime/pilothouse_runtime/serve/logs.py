@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 # What `extra=` may add to a line; other libraries hang whole objects onto records.
-_EXTRAS: Final = ("port", "reason", "permanent", "method", "path", "status", "seconds")
+_EXTRAS: Final = ("port", "grpc_port", "reason", "permanent", "method", "path", "status", "seconds")
 
 
 class JsonFormatter(logging.Formatter):
@@ -34,4 +34,3 @@ def configure(level: str) -> None:
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)

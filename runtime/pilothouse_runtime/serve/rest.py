@@ -1,173 +1,128 @@
-"""The protocol over HTTP: routes, bodies and headers, and nothing that another front would need too."""
+"""The protocols over HTTP: routes, bodies and headers, and nothing that another front would need too."""
 
 from __future__ import annotations
 
 import logging
-import time
-from typing import Any
-
-import orjson
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import Route
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
 
 from pilothouse_runtime import contract
-from pilothouse_runtime.codecs.oip import HEADER_LENGTH, decode_request, encode_response
 from pilothouse_runtime.core.errors import Code, RequestError
-from pilothouse_runtime.core.settings import Settings
-from pilothouse_runtime.core.states import Readiness
-from pilothouse_runtime.serve.closing import EndConnections
+from pilothouse_runtime.core.states import Readiness, ready_body
 from pilothouse_runtime.serve.dataplane import DataPlane
+from pilothouse_runtime.serve.http.exchange import Exchange
+from pilothouse_runtime.serve.infer import Inference
 from pilothouse_runtime.serve.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
+Handler = Callable[[Exchange], None]
+Admit = Callable[[Exchange, dict[str, str]], Handler]
 
-def build_app(plane: DataPlane, readiness: Readiness, metrics: Metrics, settings: Settings) -> Starlette:
-    """Return the ASGI application; it holds no state but what it is given, and the ages of its connections."""
-    front = _Front(plane, readiness, metrics, settings.max_request_bytes)
-    routes = [
-        Route("/v2", front.server_metadata),
-        Route(contract.LIVE_PATH, front.live),
-        Route(contract.READY_PATH, front.ready),
-        Route(contract.METRICS_PATH, front.metrics),
-    ]
-    # A version is free text and may hold slashes.
-    for base in ("/v2/models/{model}/versions/{version:path}", "/v2/models/{model}"):
-        routes += [
-            Route(f"{base}/infer", front.infer, methods=["POST"]),
-            Route(f"{base}/ready", front.model_ready),
-            Route(base, front.model_metadata),
-        ]
-    app = Starlette(
-        routes=routes,
-        exception_handlers={RequestError: _refused, HTTPException: _no_route, Exception: _crashed},
-    )
-    app.add_middleware(EndConnections, readiness=readiness, max_age=settings.max_connection_age)
-    return app
+_KNOWN_PATHS: Final = 512  # that are kept; more are looked up each time
+_LONG_PATH: Final = 512  # characters; longer ones are not kept
 
 
-class _Front:
+class Rest:
+    """Finds what handles a request; `admit` is what the HTTP server asks.
+
+    Args:
+        schema: the OpenAPI document that describes all of this.
+    """
+
     def __init__(
-        self, plane: DataPlane, readiness: Readiness, metrics: Metrics, max_request_bytes: int
+        self, plane: DataPlane, readiness: Readiness, metrics: Metrics, max_body: int, schema: bytes
     ) -> None:
         self._plane = plane
         self._readiness = readiness
         self._metrics = metrics
-        self._max_request_bytes = max_request_bytes
+        self._schema = schema
+        self._inference = Inference(plane, max_body)
+        self._known: dict[tuple[str, str], Callable[[Exchange], Handler]] = {}
+        self._routes = self._table()
 
-    async def server_metadata(self, request: Request) -> Response:
-        return _json(self._plane.server_metadata())
+    def admit(self, exchange: Exchange) -> Handler:
+        """Return what handles a request, by its method and path.
 
-    async def live(self, request: Request) -> Response:
-        return _json({"live": True})
+        Raises:
+            RequestError: there is nothing at that path, or it is not for now.
+        """
+        key = (exchange.method, exchange.path)
+        found = self._known.get(key)
+        if found is None:
+            found = self._find(*key)
+            if len(self._known) < _KNOWN_PATHS and len(exchange.path) < _LONG_PATH:
+                self._known[key] = found
+        return found(exchange)
 
-    async def ready(self, request: Request) -> Response:
+    def _table(self) -> list[tuple[re.Pattern[str], dict[str, Admit]]]:
+        get = self._get
+        model = r"/v2/models/(?P<model>[^/]+)(/versions/(?P<version>.+))?"  # a version may hold slashes
+        table: dict[str, dict[str, Admit]] = {
+            r"/v2/?": get(lambda **_: (self._plane.server_metadata(), 200)),
+            contract.LIVE_PATH: get(lambda **_: ({"live": True}, 200)),
+            contract.READY_PATH: get(self._ready),
+            contract.METRICS_PATH: {"GET": lambda exchange, names: self._page},
+            r"/openapi\.json": {"GET": lambda exchange, names: self._document},
+            f"{model}/infer": {"POST": self._inference.admit},
+            f"{model}/ready": get(self._model_ready),
+            model: get(lambda model, version: (self._plane.model_metadata(model, version), 200)),
+            r"/v1/models": get(lambda **_: ({"models": [self._plane.model_name]}, 200)),
+            r"/v1/models/(?P<model>[^/]+):predict": {"POST": self._inference.admit_v1},
+            r"/v1/models/(?P<model>[^/:]+)": get(self._v1_ready),
+        }
+        return [(re.compile(path), methods) for path, methods in table.items()]
+
+    def _find(self, method: str, path: str) -> Callable[[Exchange], Handler]:
+        for pattern, methods in self._routes:
+            if found := pattern.fullmatch(path):
+                admit = methods.get("GET" if method == "HEAD" else method)
+                if admit is None:
+                    return partial(_other_method, allowed=", ".join(methods))
+                return partial(admit, names=found.groupdict())  # type: ignore[call-arg] # by name
+        raise RequestError(
+            Code.NOT_FOUND, f"{method} {path}: there is nothing here; see GET /v2 and GET /openapi.json"
+        )
+
+    def _get(self, tell: Callable[..., tuple[Any, int]]) -> dict[str, Admit]:
+        """Return the route of a JSON document that `tell` makes, with its HTTP status."""
+
+        def answer(exchange: Exchange, names: dict[str, str]) -> None:
+            try:
+                content, status = tell(**names)
+            except RequestError as error:
+                exchange.refuse(error)
+            else:
+                exchange.answer_json(content, status)
+
+        return {"GET": lambda exchange, names: partial(answer, names=names)}
+
+    def _ready(self) -> tuple[Any, int]:
         state = self._readiness.state
-        body = {"ready": state.ready, "state": state.phase, "message": state.message}
-        return _json(body, 200 if state.ready else Code.UNAVAILABLE)
+        return ready_body(self._readiness), 200 if state.ready else Code.UNAVAILABLE
 
-    async def metrics(self, request: Request) -> Response:
-        body, content_type = self._metrics.render(request.headers.get("accept", ""))
-        return Response(body, headers={"content-type": content_type})
+    def _model_ready(self, model: str, version: str | None) -> tuple[Any, int]:
+        ready = self._plane.model_ready(model, version)
+        return {"name": model, "ready": ready}, 200 if ready else Code.UNAVAILABLE
 
-    async def model_ready(self, request: Request) -> Response:
-        ready = self._plane.model_ready(*_model(request))
-        return _json({"ready": ready}, 200 if ready else Code.UNAVAILABLE)
+    def _v1_ready(self, model: str) -> tuple[Any, int]:
+        return self._model_ready(model, None)
 
-    async def model_metadata(self, request: Request) -> Response:
-        return _json(self._plane.model_metadata(*_model(request)))
+    def _page(self, exchange: Exchange) -> None:
+        body, content_type = self._metrics.render(exchange.header(b"accept") or "")
+        exchange.answer(200, [body], content_type.encode())
 
-    async def infer(self, request: Request) -> Response:
-        start = time.perf_counter()
-        status = int(Code.INTERNAL)
-        self._metrics.in_flight.inc()
-        try:
-            response = await self._infer(request)
-            status = response.status_code
-        except RequestError as error:
-            response = _error(error)
-            status = response.status_code
-        except ClientDisconnect:
-            status = 499  # nobody is left to read an answer; the status is for the metrics only
-            return Response(status_code=status)
-        finally:
-            seconds = time.perf_counter() - start
-            self._metrics.in_flight.dec()
-            self._metrics.seconds.observe(seconds)
-            self._metrics.requests.labels(status).inc()
-            if log.isEnabledFor(logging.DEBUG):
-                facts = {"method": "POST", "path": request.url.path, "status": status, "seconds": seconds}
-                log.debug("answered", extra=facts)
-        return response
-
-    async def _infer(self, request: Request) -> Response:
-        model, version = _model(request)
-        self._plane.check_servable(model, version)
-        encoding = request.headers.get("content-encoding", "identity")
-        if encoding != "identity":
-            raise RequestError(
-                Code.UNSUPPORTED_MEDIA_TYPE,
-                f"Content-Encoding: {encoding!r} is not read here; send plain bodies",
-            )
-        body = await self._body(request)
-        decoded = decode_request(body, request.headers.get(HEADER_LENGTH))
-        content, header_length = encode_response(await self._plane.infer(model, version, decoded))
-        if header_length is None:
-            return Response(content, media_type="application/json")
-        return Response(
-            content, headers={HEADER_LENGTH: str(header_length)}, media_type="application/octet-stream"
-        )
-
-    async def _body(self, request: Request) -> bytearray:
-        """Return the body, writable so that torch may use it in place."""
-        body = bytearray()
-        announced = request.headers.get("content-length", "0")
-        if int(announced) > self._max_request_bytes:  # the HTTP parser has made sure that it is a number
-            raise self._too_large()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > self._max_request_bytes:
-                raise self._too_large()
-        return body
-
-    def _too_large(self) -> RequestError:
-        return RequestError(
-            Code.TOO_LARGE,
-            f"the body is larger than {self._max_request_bytes:,} bytes, the most that this server takes;"
-            " send smaller batches, or binary tensors in place of JSON",
-        )
+    def _document(self, exchange: Exchange) -> None:
+        exchange.answer(200, [self._schema])
 
 
-def _model(request: Request) -> tuple[str, str | None]:
-    return request.path_params["model"], request.path_params.get("version")
+def _other_method(exchange: Exchange, allowed: str) -> Handler:
+    told = f"{exchange.method} {exchange.path}: Method Not Allowed; it takes {allowed}"
+    extra = b"allow: %b\r\n" % allowed.encode()
+    return lambda asked: _answer_status(asked, Code.METHOD_NOT_ALLOWED, told, extra)
 
 
-def _json(content: Any, status: int = 200) -> Response:
-    return Response(orjson.dumps(content), status, media_type="application/json")
-
-
-def _error(error: RequestError) -> Response:
-    response = _json({"error": error.message}, error.code)
-    if error.retry_after is not None:
-        response.headers["Retry-After"] = str(error.retry_after)
-    return response
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestError)  # noqa: S101 - it is registered for this class
-    return _error(error)
-
-
-async def _no_route(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for this class
-    told = f"{request.method} {request.url.path}: {error.detail}; see GET /v2 for what this server is"
-    response = _json({"error": told}, error.status_code)
-    response.headers.update(error.headers or {})
-    return response
-
-
-async def _crashed(request: Request, error: Exception) -> Response:
-    return _json({"error": "the server failed on this request; its log says why"}, Code.INTERNAL)
+def _answer_status(exchange: Exchange, status: int, told: str, extra: bytes) -> None:
+    exchange.answer_json({"error": told}, status, extra)

@@ -89,7 +89,7 @@ class Tally:
         self._rows += rows
 
     def _look_for_flaws(self, name: str, where: str, array: Array) -> None:
-        if self.flaw or array.dtype.kind != "f":
+        if self.flaw or array.dtype.kind not in "fV":
             return
         finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
         if not finite.all():
@@ -117,7 +117,7 @@ def _right(name: str, got: Array, want: Array) -> Array:
     """Return for each row whether its class is right; with several classes a row, whether all of them are."""
     if got.ndim == want.ndim + 1 and got.shape[:-1] == want.shape:
         got = _largest_of(name, got)
-    elif got.shape == want.shape and got.dtype.kind == "f":
+    elif got.shape == want.shape and got.dtype.kind in "fV":
         got, want = _largest_of(name, got), _largest_of(name, want)
     elif got.shape != want.shape:
         raise MismatchError(

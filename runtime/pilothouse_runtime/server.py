@@ -1,0 +1,86 @@
+"""The parts of one serving process, put together: what all ways to run it have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from pilothouse_runtime import contract
+from pilothouse_runtime.core.batching import Limits, Queue
+from pilothouse_runtime.core.settings import Settings
+from pilothouse_runtime.core.states import Readiness
+from pilothouse_runtime.engine.batcher import Batcher
+from pilothouse_runtime.engine.limits import memory_limit
+from pilothouse_runtime.engine.loader import Loaded
+from pilothouse_runtime.engine.source import Source
+from pilothouse_runtime.engine.threads import share
+from pilothouse_runtime.serve import openapi
+from pilothouse_runtime.serve.accesslog import AccessLog
+from pilothouse_runtime.serve.dataplane import DataPlane
+from pilothouse_runtime.serve.http.server import HttpLimits, HttpServer
+from pilothouse_runtime.serve.metrics import Metrics
+from pilothouse_runtime.serve.rest import Rest
+from pilothouse_runtime.serve.tracing import Tracing, asked_for
+
+_BODIES_SHARE = 4  # of the memory, one part in so many may be bodies of requests
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process runs: what differs between a pod and a developer's machine."""
+
+    host: str
+    port: int
+    grpc_port: int
+    termination_log: Path
+    source: Source
+
+
+class Server:
+    """The data plane and its HTTP front, with metrics, access log and traces.
+
+    Attributes:
+        plane, http, metrics: its parts.
+    """
+
+    def __init__(self, settings: Settings, readiness: Readiness, metrics: Metrics) -> None:
+        self._settings = settings
+        self.metrics = metrics
+        self._listeners: list[AccessLog | Tracing] = []
+        if settings.access_log:
+            self._listeners.append(AccessLog(sys.stderr.fileno()))
+        if asked_for(os.environ):
+            self._listeners.append(Tracing.from_environment(settings))
+        observers = [listener.observe for listener in self._listeners]
+        self.plane = DataPlane(settings, readiness, metrics, observers)
+        rest = Rest(self.plane, readiness, metrics, settings.max_request_bytes, openapi.document())
+        memory = memory_limit()
+        limits = HttpLimits(
+            max_body=settings.max_request_bytes,
+            max_bodies=max(settings.max_request_bytes, memory // _BODIES_SHARE // settings.workers),
+            max_age=settings.max_connection_age,
+        )
+        self.http = http = HttpServer(rest.admit, limits)
+        metrics.watch(
+            contract.METRIC_BODY_BYTES, "Bytes of requests' bodies in memory.", lambda: http.body_bytes
+        )
+        metrics.watch(contract.METRIC_MEMORY_LIMIT, "Bytes that the container may use.", lambda: memory)
+
+    def attach(self, loaded: Loaded, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
+        """Take requests for this model, which took so many seconds to load, from now on."""
+        settings, description, metrics = self._settings, loaded.description, self.metrics
+        waiting = Queue(Limits(max_rows=description.max_batch, max_delay=settings.batch_max_delay))
+        waiting.expect(loaded.warm.seconds)
+        threads = share(loaded.together)
+        batcher = Batcher(loaded.model, description, waiting, loop, threads=threads, ran=metrics.ran)
+        metrics.loaded(settings, description, seconds)
+        metrics.watch(contract.METRIC_WAITING, "Requests that wait for the model.", lambda: batcher.waiting)
+        self.plane.attach(batcher)
+
+    def flush(self) -> None:
+        """Write and send what is told of requests that have ended."""
+        for listener in self._listeners:
+            listener.flush()
