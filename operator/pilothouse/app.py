@@ -14,7 +14,7 @@ from typing import Any, Final
 from pilothouse.config import Config, ConfigError
 from pilothouse.control.controller import Controller
 from pilothouse.control.errors import GoneError, PilothouseError
-from pilothouse.control.ports import Sampler
+from pilothouse.control.ports import Listener, Sampler
 from pilothouse.control.reconciler import Reconciler
 from pilothouse.edge import logging as json_logging
 from pilothouse.edge.http import make_app, serving
@@ -27,6 +27,7 @@ from pilothouse.kube.events import KubeRecorder
 from pilothouse.kube.lease import Elector, LeadershipLostError
 from pilothouse.kube.reader import KubeReader
 from pilothouse.kube.status import KubeStatusWriter
+from pilothouse.metrics.reports import http_listener
 from pilothouse.metrics.sampler import http_sampler
 from pilothouse.plan.template import Defaults
 
@@ -80,8 +81,9 @@ class Operator:
         await self._unless_stopped(self._get_to_know())
         if self._reader is None:
             return
-        async with http_sampler(self._config.prometheus_url, _now) as sampler:
-            await self._work(Controller(self._reconciler(self._reader, sampler), self._telemetry))
+        async with http_sampler(self._config.prometheus_url, _now) as sampler, http_listener() as listener:
+            reconciler = self._reconciler(self._reader, sampler, listener)
+            await self._work(Controller(reconciler, self._telemetry))
 
     async def _work(self, controller: Controller) -> None:
         """Let the controller work on what events tell, until told to stop."""
@@ -129,7 +131,7 @@ class Operator:
                 task.cancel()
             await asyncio.gather(doing, stopping, return_exceptions=True)
 
-    def _reconciler(self, reader: KubeReader, sampler: Sampler) -> Reconciler:
+    def _reconciler(self, reader: KubeReader, sampler: Sampler, listener: Listener) -> Reconciler:
         return Reconciler(
             reader=reader,
             applier=KubeApplier(self._client),
@@ -144,6 +146,7 @@ class Operator:
             ),
             clock=_now,
             sampler=sampler,
+            listener=listener,
         )
 
     async def _sick(self) -> str | None:

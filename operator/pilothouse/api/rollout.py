@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field
 
-from pilothouse.api.durations import MAX_DURATION, Duration, seconds
+from pilothouse.api.durations import Duration, between
 from pilothouse.api.names import NAME_PATTERN
 from pilothouse.api.rules import Rule, SpecModel, in_cel, matches
 from pilothouse.api.uris import URI_PATTERN, URI_RULES
@@ -64,22 +64,6 @@ class Against(StrEnum):
     STABLE = "Stable"
 
 
-def _between(field: str, attribute: str, least: str, most: str = MAX_DURATION) -> Rule:
-    """Return the rule that a duration must lie between two others, both included."""
-
-    def holds(self: SpecModel) -> bool:
-        value = getattr(self, attribute)
-        return value is None or seconds(least) <= seconds(value) <= seconds(most)
-
-    name = f"self.{in_cel(field)}"
-    return Rule(
-        field,
-        f"must be between {least} and {most}",
-        holds,
-        f"!has({name}) || duration({name}) >= duration('{least}') && duration({name}) <= duration('{most}')",
-    )
-
-
 def _orderly(self: Any) -> bool:
     return self.min is None or self.max is None or self.min <= self.max
 
@@ -112,7 +96,7 @@ class Step(SpecModel):
     pause: bool = Field(default=False, description="Whether the step lasts until somebody promotes it.")
 
     rules = (
-        _between("for", "for_", "0s"),
+        between("for", "for_", "0s"),
         Rule(
             "",
             "must say something: a weight, how long (for), or pause: true",
@@ -189,14 +173,14 @@ class Analysis(SpecModel):
     )
 
     rules = (
-        _between("interval", "interval", "1s", "1h"),
+        between("interval", "interval", "1s", "1h"),
         Rule(
             "maxErrorRate",
             "must be at most 100%: there are no more requests than all",
             lambda self: self.max_error_rate is None or matches(_AT_MOST_ALL, self.max_error_rate),
             f"!has(self.maxErrorRate) || self.maxErrorRate.matches('{_AT_MOST_ALL}')",
         ),
-        _between("maxLatencyP99", "max_latency_p99", "1ms"),
+        between("maxLatencyP99", "max_latency_p99", "1ms"),
         Rule(
             "",
             "judges by nothing; set maxErrorRate, maxLatencyP99, maxLatencyP99Increase or prometheus",
@@ -267,7 +251,7 @@ class Validation(SpecModel):
 
     rules = (
         *URI_RULES,
-        _between("timeout", "timeout", "1s"),
+        between("timeout", "timeout", "1s"),
         Rule(
             "min",
             "is needed by metric accuracy, of which more is better, as in min: 0.95",
@@ -331,8 +315,8 @@ class Rollout(SpecModel):
     )
 
     rules = (
-        _between("progressDeadline", "progress_deadline", "1s"),
-        _between("scaleDownDelay", "scale_down_delay", "0s"),
+        between("progressDeadline", "progress_deadline", "1s"),
+        between("scaleDownDelay", "scale_down_delay", "0s"),
         Rule(
             "steps",
             "are needed by strategy Canary and by no other; add some, as in {weight: 20, for: 5m}, or take them away",

@@ -50,6 +50,15 @@ def matches(pattern: str, text: str) -> bool:
     return re.search(pattern.replace("$", r"\Z"), text, re.ASCII) is not None
 
 
+def unfilled(schema: dict[str, Any]) -> None:
+    """Keep a field's default from the API server, for a field that is younger than the first release.
+
+    What the server filled in, an operator of before would take for a field that it does not know: it would refuse
+    every model until it is upgraded itself.
+    """
+    schema.pop("default")
+
+
 def _add_cel(schema: dict[str, Any], model: type[Any]) -> None:
     rules: tuple[Rule, ...] = model.rules
     cel = [{"rule": rule.cel, "message": rule.text} for rule in rules if rule.cel is not None]

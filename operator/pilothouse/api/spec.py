@@ -9,9 +9,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from pilothouse.api.autoscaling import Autoscaling
+from pilothouse.api.durations import Duration, between, canonical
 from pilothouse.api.pods import (
     SUBDOMAIN_PATTERN,
     Affinity,
@@ -24,7 +25,7 @@ from pilothouse.api.pods import (
     keys_rule,
 )
 from pilothouse.api.rollout import DIGEST_PATTERN, Rollout
-from pilothouse.api.rules import Rule, SpecModel, matches
+from pilothouse.api.rules import Rule, SpecModel, matches, unfilled
 from pilothouse.api.uris import URI_PATTERN, URI_RULES
 
 IMAGE_PATTERN: Final = r"^[^ \t\r\n]*$"
@@ -56,6 +57,7 @@ class Datatype(StrEnum):
     FP16 = "FP16"
     FP32 = "FP32"
     FP64 = "FP64"
+    BF16 = "BF16"
 
 
 class Device(StrEnum):
@@ -143,6 +145,27 @@ class Model(SpecModel):
     )
 
 
+class Batching(SpecModel):
+    """How requests that come at about the same time are run as one."""
+
+    max_size: int = Field(
+        default=32,
+        ge=1,
+        le=4096,
+        description="The most rows that are run at once; 1 runs each request by itself. Default: 32.",
+        json_schema_extra=unfilled,
+    )
+    # In one form, so that one duration makes one revision however it is written.
+    max_delay: Annotated[Duration, AfterValidator(canonical)] = Field(
+        default="2ms",
+        description="How long a request waits for others while the model has nothing to do, such as 0.5ms; "
+        "0s waits for nobody. Default: 2ms.",
+        json_schema_extra=unfilled,
+    )
+
+    rules = (between("maxDelay", "max_delay", "0s", "10s"),)
+
+
 def _has_accelerator(runtime: Runtime) -> bool:
     limits = runtime.resources.limits.items()
     return any(matches(_ACCELERATORS, key) and matches(_WHOLE_NUMBER, value) for key, value in limits)
@@ -160,6 +183,22 @@ class Runtime(SpecModel):
     device: Device = Field(
         default=Device.AUTO,
         description="auto takes a GPU where the pod has one; cuda needs one among resources.limits.",
+    )
+    batching: Batching = Field(
+        default_factory=Batching,
+        description="How requests that come at about the same time are run as one.",
+    )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Processes of a pod that run the model; they share its weights. Default: 1.",
+        json_schema_extra=unfilled,
+    )
+    access_log: bool = Field(
+        default=False,
+        description="Whether the pods log a line for each inference request. Default: false.",
+        json_schema_extra=unfilled,
     )
     resources: ResourceRequirements = Field(
         default_factory=ResourceRequirements, description="What each pod asks of its node."

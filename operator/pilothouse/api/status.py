@@ -117,6 +117,23 @@ class RolloutStatus(StatusModel):
     message: str = Field(default="", description="What it waits for or failed of, for people.")
 
 
+class LoadingStatus(StatusModel):
+    """What pods do that are not ready yet, by their own word."""
+
+    phase: str = Field(description="Starting, Pulling, Verified, Loading or Warming.")
+    message: str = Field(default="", description="What goes on in it, for people.")
+    since: Time = Field(description="Since when the pod is in it, by its own clock.")
+    pods: Count = Field(description="Pods that are in it; others are further.")
+    observed_at: Time = Field(description="When they were asked.")
+
+
+class PhaseStatus(StatusModel):
+    """One phase that a pod has passed through."""
+
+    phase: str = Field(description="Starting, Pulling, Verified, Loading or Warming.")
+    took: str = Field(description="How long it took.")
+
+
 class RevisionStatus(StatusModel):
     """One revision: a spec.model and spec.runtime that was asked for."""
 
@@ -132,6 +149,15 @@ class RevisionStatus(StatusModel):
     replicas: Count = Field(default=0, description="Pods that it has.")
     ready_replicas: Count = Field(default=0, description="Pods of it that are ready.")
     weight: Count = Field(default=0, description="Share of the requests, in percent, that it gets.")
+    loading: LoadingStatus | None = Field(
+        default=None, description="What its least advanced pod does that is not ready yet."
+    )
+    load_time: str = Field(
+        default="", description="How long its first pod took from its start until it was ready."
+    )
+    phases: tuple[PhaseStatus, ...] = Field(
+        default=(), description="What it did in that time, and how long each took."
+    )
     promoted: bool = Field(
         default=False,
         description="Whether it has served all requests before: going back to it skips the steps.",

@@ -5,11 +5,13 @@ Every method may raise the errors of `pilothouse.control.errors`, and no others 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from pilothouse.plan.actions import Action, Notice
-from pilothouse.plan.samples import Ask, Samples
+from pilothouse.plan.samples import Ask, Samples, Source
 from pilothouse.plan.seen import Json, Key, Seen
+from pilothouse_runtime.contract import PodReport
 
 
 class Reader(Protocol):
@@ -30,6 +32,13 @@ class Sampler(Protocol):
 
     def forget(self, key: Key) -> None:
         """The ModelDeployment is gone, or nothing is measured any more: drop what was kept about it."""
+
+
+class Listener(Protocol):
+    """Asks runtime pods how far they are."""
+
+    async def listen(self, pods: Sequence[Source]) -> Mapping[str, PodReport]:
+        """Return what pods say of themselves, by uid. Never raises: who does not answer, or not so, is left out."""
 
 
 class Applier(Protocol):

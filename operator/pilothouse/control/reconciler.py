@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -9,10 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pilothouse.control.errors import BlockedError, ConflictError, GoneError, TransientError
-from pilothouse.control.ports import Applier, Reader, Recorder, Sampler, StatusWriter, Telemetry
+from pilothouse.control.ports import Applier, Listener, Reader, Recorder, Sampler, StatusWriter, Telemetry
 from pilothouse.plan.actions import Action, Apply, Delete, Label, Notice
 from pilothouse.plan.answers import Problem
 from pilothouse.plan.decide import Decision, blocked, decide, questions
+from pilothouse.plan.loading import inquiries
 from pilothouse.plan.samples import Samples
 from pilothouse.plan.seen import Json, Key, Seen
 from pilothouse.plan.status import compose
@@ -49,6 +51,7 @@ class Reconciler:
         defaults: Defaults,
         clock: Callable[[], datetime],
         sampler: Sampler,
+        listener: Listener,
     ) -> None:
         self._reader = reader
         self._applier = applier
@@ -58,6 +61,7 @@ class Reconciler:
         self._defaults = defaults
         self._clock = clock
         self._sampler = sampler
+        self._listener = listener
 
     async def reconcile(self, key: Key) -> Result:
         """Make one pass. Raises nothing that can happen outside; what it raises is a bug, and the caller logs it."""
@@ -90,8 +94,10 @@ class Reconciler:
             self._sampler.forget(key)
             return Result("gone")
         now = self._clock()
-        samples = await self._measured(seen, now)
-        decision = decide(seen, self._defaults, now, samples)
+        samples, reports = await asyncio.gather(
+            self._measured(seen, now), self._listener.listen(inquiries(seen))
+        )
+        decision = decide(seen, self._defaults, now, samples, reports)
         problem, notices = decision.problem, decision.notices
         state = decision.state
         interrupted: Exception | None = None

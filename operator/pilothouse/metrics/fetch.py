@@ -33,7 +33,12 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def fetch(
-    session: aiohttp.ClientSession, url: str, seconds: float, *, query: Mapping[str, str] | None = None
+    session: aiohttp.ClientSession,
+    url: str,
+    seconds: float,
+    *,
+    query: Mapping[str, str] | None = None,
+    most_bytes: int = MOST_BYTES,
 ) -> tuple[int, bytes]:
     """GET `url` with `query` and return the answer's status and body. A redirect is not followed.
 
@@ -42,6 +47,7 @@ async def fetch(
         url: what to get.
         seconds: how long all of it may take.
         query: names and values, not encoded.
+        most_bytes: how long the body may be.
 
     Raises:
         NoAnswerError: there is none in time, or it is too long.
@@ -49,17 +55,17 @@ async def fetch(
     timeout = aiohttp.ClientTimeout(total=seconds)
     try:
         async with session.get(url, params=query, timeout=timeout, allow_redirects=False) as response:
-            return response.status, await _bounded(response.content)
+            return response.status, await _bounded(response.content, most_bytes)
     except TimeoutError as error:
         raise NoAnswerError(f"no answer within {seconds:g} s") from error
     except (aiohttp.ClientError, OSError) as error:
         raise NoAnswerError(str(error) or type(error).__name__) from error
 
 
-async def _bounded(content: aiohttp.StreamReader) -> bytes:
+async def _bounded(content: aiohttp.StreamReader, most_bytes: int) -> bytes:
     body = bytearray()
     async for chunk in content.iter_any():
         body += chunk
-        if len(body) > MOST_BYTES:
-            raise NoAnswerError(f"the answer is longer than {MOST_BYTES} bytes")
+        if len(body) > most_bytes:
+            raise NoAnswerError(f"the answer is longer than {most_bytes} bytes")
     return bytes(body)

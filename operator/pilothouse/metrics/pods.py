@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import ip_address
-from typing import Final
 
 import aiohttp
 
+from pilothouse.metrics.asking import Patience, ask_each, url_of
 from pilothouse.metrics.exposition import Reading, UnreadablePageError, read
 from pilothouse.metrics.fetch import NoAnswerError, fetch
 from pilothouse.plan.samples import Source
 from pilothouse_runtime import contract
-
-_AT_ONCE: Final = 20
-
-
-@dataclass(frozen=True)
-class Patience:
-    """For how many seconds answers are waited for. The pass of an object waits for all of them."""
-
-    one: float = 3.0
-    """A pod that needs longer for a page of numbers has other worries."""
-    all: float = 10.0
-    """Where many are silent, the others have been heard by then."""
-
-
-PATIENCE: Final = Patience()
 
 
 @dataclass(frozen=True)
@@ -45,7 +27,7 @@ class Answer:
 class Pods:
     """The runtime pods, by their addresses."""
 
-    def __init__(self, session: aiohttp.ClientSession, port: int, patience: Patience = PATIENCE) -> None:
+    def __init__(self, session: aiohttp.ClientSession, port: int, patience: Patience) -> None:
         self._session = session
         self._port = port
         self._patience = patience
@@ -58,16 +40,11 @@ class Pods:
             for revision, sources in pods.items()
             for source in sources
         }
-        slots = asyncio.Semaphore(_AT_ONCE)
 
-        async def one(revision: str, source: Source) -> None:
-            async with slots:
-                answers[source.uid] = await self._answer(revision, source)
+        async def ask(source: Source) -> None:
+            answers[source.uid] = await self._answer(answers[source.uid].revision, source)
 
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._patience.all), asyncio.TaskGroup() as group:
-                for answer in list(answers.values()):
-                    group.create_task(one(answer.revision, answer.source))
+        await ask_each([answer.source for answer in answers.values()], ask, self._patience)
         return list(answers.values())
 
     async def _answer(self, revision: str, source: Source) -> Answer:
@@ -81,13 +58,7 @@ class Pods:
         return Answer(revision, source, reading)
 
     async def _read(self, source: Source) -> Reading:
-        try:
-            # An address and no name: nothing is looked up, and a status cannot send us wherever it likes.
-            address = ip_address(source.address)
-        except ValueError as error:
-            raise NoAnswerError(f"{source.address!r} is no IP address") from error
-        host = f"[{address}]" if address.version == 6 else str(address)
-        url = f"http://{host}:{self._port}{contract.METRICS_PATH}"
+        url = url_of(source, self._port, contract.METRICS_PATH)
         status, page = await fetch(self._session, url, self._patience.one)
         if status != 200:
             raise NoAnswerError(f"status {status} instead of metrics")

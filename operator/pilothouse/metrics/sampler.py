@@ -7,9 +7,11 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Final
 
+from pilothouse.metrics.asking import Patience
 from pilothouse.metrics.fetch import NoAnswerError, client
-from pilothouse.metrics.pods import PATIENCE, Answer, Patience, Pods
+from pilothouse.metrics.pods import Answer, Pods
 from pilothouse.metrics.prometheus import Prometheus
 from pilothouse.metrics.windows import Window
 from pilothouse.plan.samples import Ask, Samples
@@ -17,6 +19,8 @@ from pilothouse.plan.seen import Key
 from pilothouse_runtime import contract
 
 log = logging.getLogger(__name__)
+
+_PATIENCE: Final = Patience()
 
 
 class HttpSampler:
@@ -97,7 +101,7 @@ async def http_sampler(
     clock: Callable[[], datetime],
     *,
     port: int = contract.HTTP_PORT,
-    patience: Patience = PATIENCE,
+    patience: Patience = _PATIENCE,
 ) -> AsyncIterator[HttpSampler]:
     """Open a sampler meanwhile.
 

@@ -13,7 +13,7 @@ from math import floor
 
 from pilothouse.api.conditions import ConditionType, Phase, Reason
 from pilothouse.api.names import command_annotation
-from pilothouse.plan import routing
+from pilothouse.plan import loading, routing
 from pilothouse.plan.causes import Diagnosis, diagnose
 from pilothouse.plan.clock import stamp
 from pilothouse.plan.facts import Facts, limited_surge, needed, pods_of
@@ -114,7 +114,7 @@ def _converged(facts: Facts, state: State, rollout: Rollout, target: str) -> Fin
     cause = trouble(facts.seen, state, target)
     if cause is not None:
         return Finding(False, cause[0], f"revision {target}, {counted}: {cause[1]}")
-    return Finding(False, Reason.PROGRESSING, f"revision {target}, {counted}")
+    return Finding(False, Reason.PROGRESSING, f"revision {target}, {counted}{_doing(facts, state, target)}")
 
 
 def _waits(facts: Facts, state: State, rollout: Rollout, target: str) -> Finding:
@@ -143,8 +143,14 @@ def _waits(facts: Facts, state: State, rollout: Rollout, target: str) -> Finding
     if cause is not None:
         return Finding(False, cause[0], f"{counted}: {cause[1]}")
     if count < wants:
-        return Finding(False, Reason.PROGRESSING, counted)
+        return Finding(False, Reason.PROGRESSING, counted + _doing(facts, state, target))
     return next(_waiting_in(facts, rollout, target), Finding(False, Reason.PROGRESSING, counted))
+
+
+def _doing(facts: Facts, state: State, revision: str) -> str:
+    """Say what the pods do that are waited for, where they tell."""
+    said = loading.sentence(facts, state.entry(revision))
+    return f": {said}" if said else ""
 
 
 def _waiting_in(facts: Facts, rollout: Rollout, target: str) -> Iterator[Finding]:

@@ -72,10 +72,10 @@ def _share(cause: Cause, count: int, pods: int) -> str:
     return f"{count} of {pods} pods: {cause.message}"
 
 
-def shorten(text: str) -> str:
+def shorten(text: str, limit: int = _MESSAGE_LIMIT) -> str:
     """Return `text` cut to what a status message may hold."""
     text = " ".join(text.split())
-    return text if len(text) <= _MESSAGE_LIMIT else text[: _MESSAGE_LIMIT - 1] + "…"
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def pod_cause(pod: Json) -> Cause | None:

@@ -20,9 +20,22 @@ from pilothouse.plan.seen import Json, Seen
 from pilothouse.plan.sizes import size, standing_by
 from pilothouse.plan.state import Entry, State
 from pilothouse.plan.template import Defaults, pod_template
-from pilothouse_runtime.contract import HTTP_PORT_NAME
+from pilothouse_runtime.contract import GRPC_PORT, GRPC_PORT_NAME, HTTP_PORT_NAME
 
 SERVICE_PORT = 80
+# Targets by name: pods of a revision that an older operator rendered have no port of the second name, and get none of
+# its requests.
+_PORTS: tuple[Json, ...] = (
+    {"name": HTTP_PORT_NAME, "port": SERVICE_PORT, "targetPort": HTTP_PORT_NAME, "protocol": "TCP"},
+    {
+        "name": GRPC_PORT_NAME,
+        "port": GRPC_PORT,
+        "targetPort": GRPC_PORT_NAME,
+        "protocol": "TCP",
+        # Kubernetes, "Service", on application protocols: HTTP/2 over cleartext, as gRPC without TLS is.
+        "appProtocol": "kubernetes.io/h2c",
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -168,10 +181,12 @@ def _deployment(seen: Seen, record: Record, count: int) -> Json:
 
 def _service(owner: Json, name: str, to: routing.Route, revision: str | None = None) -> Json:
     """Return the Service `name` that sends requests by a route; `revision` is the one whose own Service it is."""
-    port = {"name": HTTP_PORT_NAME, "port": SERVICE_PORT, "targetPort": HTTP_PORT_NAME, "protocol": "TCP"}
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": child_metadata(owner, name, revision),
-        "spec": {"selector": routing.selector(owner["metadata"]["name"], to), "ports": [port]},
+        "spec": {
+            "selector": routing.selector(owner["metadata"]["name"], to),
+            "ports": [dict(port) for port in _PORTS],
+        },
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,14 +13,14 @@ from pilothouse.api.problems import Problem as Wrong
 from pilothouse.plan import children, rollout
 from pilothouse.plan.actions import Action, Notice
 from pilothouse.plan.answers import Problem
-from pilothouse.plan.clock import moment
-from pilothouse.plan.facts import Facts, pods_of
+from pilothouse.plan.facts import Facts, pods_of, sources
 from pilothouse.plan.judging import analysed
 from pilothouse.plan.memory import load
-from pilothouse.plan.samples import Ask, Samples, Source
+from pilothouse.plan.samples import Ask, Samples
 from pilothouse.plan.seen import Json, Seen
 from pilothouse.plan.state import State
 from pilothouse.plan.template import Defaults
+from pilothouse_runtime.contract import PodReport
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,29 @@ class Decision:
     problem: Problem | None = None
 
 
-def decide(seen: Seen, defaults: Defaults, now: datetime, samples: Samples | None = None) -> Decision:
+def decide(
+    seen: Seen,
+    defaults: Defaults,
+    now: datetime,
+    samples: Samples | None = None,
+    reports: Mapping[str, PodReport] | None = None,
+) -> Decision:
     """Decide one pass from what was seen; the same arguments give the same decision.
 
     The actions come from the state as it was written; the transition, if one is due, only changes what is written
     next.
+
+    Args:
+        seen: what the cluster looks like.
+        defaults: what the spec need not say.
+        now: the time of this pass.
+        samples: the answer to `questions`.
+        reports: the answers of the pods that `loading.inquiries` names, by uid.
     """
     status = seen.body.get("status") or {}
     state = load(status)
     try:
-        facts = _facts(seen, defaults, now, samples)
+        facts = _facts(seen, defaults, now, samples, reports)
     except InvalidSpec as error:
         problem = Problem(Reason.INVALID_SPEC, str(error))
         return Decision(None, state, notices=tuple(_news(status, problem)), problem=problem)
@@ -88,16 +102,8 @@ def questions(seen: Seen, defaults: Defaults, now: datetime) -> Ask | None:
     }
     return Ask(
         since=since,
-        pods={name: _sources(seen, name) for name in (state.stable, running.revision)},
+        pods={name: sources(pods_of(seen, name)) for name in (state.stable, running.revision)},
         queries={query.name: _filled_in(query.query, words) for query in spec.prometheus},
-    )
-
-
-def _sources(seen: Seen, revision: str) -> tuple[Source, ...]:
-    return tuple(
-        Source(pod["metadata"]["uid"], pod["status"]["podIP"], moment(pod["metadata"]["creationTimestamp"]))
-        for pod in pods_of(seen, revision)
-        if pod.get("status", {}).get("podIP")
     )
 
 
@@ -107,7 +113,13 @@ def _filled_in(query: str, words: dict[str, str]) -> str:
     return query
 
 
-def _facts(seen: Seen, defaults: Defaults, now: datetime, samples: Samples | None = None) -> Facts:
+def _facts(
+    seen: Seen,
+    defaults: Defaults,
+    now: datetime,
+    samples: Samples | None = None,
+    reports: Mapping[str, PodReport] | None = None,
+) -> Facts:
     """Return what the spec asks for beside what was seen.
 
     Raises:
@@ -118,7 +130,7 @@ def _facts(seen: Seen, defaults: Defaults, now: datetime, samples: Samples | Non
     if analysis is not None and analysis.prometheus and not defaults.prometheus:
         message = "cannot be asked: the operator knows no Prometheus; set the chart's prometheus.url"
         raise InvalidSpec((Wrong("spec.rollout.analysis.prometheus", message),))
-    return Facts(seen, spec, children.target_name(seen, spec), now, samples)
+    return Facts(seen, spec, children.target_name(seen, spec), now, samples, reports or {})
 
 
 def blocked(seen: Seen, problem: Problem) -> tuple[Notice, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -15,10 +15,11 @@ from pilothouse.plan import routing
 from pilothouse.plan.causes import Diagnosis, diagnose
 from pilothouse.plan.clock import after, moment
 from pilothouse.plan.routing import gate, step_weight
-from pilothouse.plan.samples import Samples
+from pilothouse.plan.samples import Samples, Source
 from pilothouse.plan.seen import Json, Seen
 from pilothouse.plan.state import Rollout, State
 from pilothouse.plan.weights import Split, split
+from pilothouse_runtime.contract import PodReport
 
 # Where old pods stand in the way of a mix of revisions, their connections have this long to end (seconds), even where
 # scaleDownDelay, which also keeps the way back open, is longer.
@@ -52,6 +53,15 @@ def is_ready(pod: Json) -> bool:
     return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
 
 
+def sources(pods: Iterable[Json]) -> tuple[Source, ...]:
+    """Return where to ask these pods; those that have no address yet are left out."""
+    return tuple(
+        Source(pod["metadata"]["uid"], pod["status"]["podIP"], moment(pod["metadata"]["creationTimestamp"]))
+        for pod in pods
+        if pod.get("status", {}).get("podIP")
+    )
+
+
 def desired_replicas(spec: ModelDeploymentSpec) -> int:
     """Return how many pods are to serve: what the spec says, within the autoscaler's bounds where there is one.
 
@@ -73,13 +83,14 @@ def limited_surge(spec: ModelDeploymentSpec) -> int | None:
 
 @dataclass(frozen=True)
 class Facts:
-    """One look, and what it is judged by."""
+    """One look, and what it is judged by; `reports` are what pods said of themselves, by their uid."""
 
     seen: Seen
     spec: ModelDeploymentSpec
     target: str
     now: datetime
     samples: Samples | None = None
+    reports: Mapping[str, PodReport] = field(default_factory=dict)
     _ready: dict[str | None, int] = field(default_factory=dict, compare=False)
 
     @property

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pilothouse.api import names
 from pilothouse.api.conditions import Phase, RevisionState
-from pilothouse.plan import routing
+from pilothouse.plan import loading, routing
 from pilothouse.plan.answers import Finding, Problem, available, conditions, ready, trouble
 from pilothouse.plan.facts import Facts, is_ready, pods_of
 from pilothouse.plan.judging import milliseconds
@@ -42,7 +42,7 @@ def compose(seen: Seen, facts: Facts | None, state: State, problem: Problem | No
         # The load of all pods together is what an autoscaler must go by, whichever revision they are of.
         "selector": names.selector_text(names.mixed_selector(seen.key.name)),
         "conditions": conditions(seen, is_ready_now, available(ready_pods, desired, state.serving), now),
-        "revisions": [_entry(seen, facts, state, entry, weights) for entry in state.entries],
+        "revisions": [_entry(seen, facts, state, entry, weights, now) for entry in state.entries],
         "history": [dump_ended(ended) for ended in state.history],
     }
     if state.commands:
@@ -78,7 +78,9 @@ def _weights(seen: Seen, state: State) -> dict[str, int]:
     return {name: reached(count, sum(counts.values()) - count) for name, count in counts.items()}
 
 
-def _entry(seen: Seen, facts: Facts | None, state: State, entry: Entry, weights: dict[str, int]) -> Json:
+def _entry(
+    seen: Seen, facts: Facts | None, state: State, entry: Entry, weights: dict[str, int], now: datetime
+) -> Json:
     pods = pods_of(seen, entry.name)
     data = dump_entry(entry) | {"replicas": len(pods), "readyReplicas": sum(map(is_ready, pods))}
     if weights.get(entry.name):
@@ -89,6 +91,7 @@ def _entry(seen: Seen, facts: Facts | None, state: State, entry: Entry, weights:
         cause = trouble(seen, state, entry.name)
         if cause is not None:
             data |= {"reason": str(cause[0]), "message": cause[1]}
+    data |= loading.shown(seen, entry, facts.reports if facts is not None else {}, now)
     return data | _traffic(seen, facts, state, entry)
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from pilothouse.api import names
-from pilothouse.api.spec import Model, ModelDeploymentSpec, Runtime
+from pilothouse.api.spec import Batching, Model, ModelDeploymentSpec, Runtime
 from pilothouse.plan.seen import Json
 from pilothouse_runtime import contract
 
@@ -106,10 +106,10 @@ def restricted_container(name: str, image: str, claim: str | None) -> Json:
 
 def _container(name: str, revision: str, spec: ModelDeploymentSpec, defaults: Defaults) -> Json:
     runtime = spec.runtime
-    port = contract.HTTP_PORT_NAME
+    ports = ((contract.HTTP_PORT_NAME, contract.HTTP_PORT), (contract.GRPC_PORT_NAME, contract.GRPC_PORT))
     image = runtime.image or defaults.runtime_image
     container = restricted_container(CONTAINER, image, claim_of(spec.model.uri)) | {
-        "ports": [{"name": port, "containerPort": contract.HTTP_PORT, "protocol": "TCP"}],
+        "ports": [{"name": name_, "containerPort": port, "protocol": "TCP"} for name_, port in ports],
         "env": _environment(name, revision, spec),
         # The server answers from its first second, long before the model is loaded.
         "startupProbe": _probe(contract.LIVE_PATH, period=1, failures=120),
@@ -143,6 +143,9 @@ def _environment(name: str, revision: str, spec: ModelDeploymentSpec) -> list[Js
         contract.ENV_MODEL_FORMAT: model.format,
         contract.ENV_MODEL_SIGNATURE: _signature(model),
         contract.ENV_DEVICE: runtime.device,
+        contract.ENV_WORKERS: runtime.workers if runtime.workers > 1 else "",
+        contract.ENV_ACCESS_LOG: "1" if runtime.access_log else "",
+        **_batching(runtime.batching),
         **_drain(runtime),
     }
     ours = [{"name": key, "value": str(value)} for key, value in values.items() if value]
@@ -161,6 +164,17 @@ def _signature(model: Model) -> str:
         "outputs": [_json(t) for t in model.outputs],
     }
     return json.dumps(signature, separators=(",", ":"))
+
+
+def _batching(batching: Batching) -> dict[str, str]:
+    """What is left at its default is left to the runtime, which has the same."""
+    given: dict[str, str] = {}
+    default = Batching()
+    if batching.max_size != default.max_size:
+        given[contract.ENV_BATCH_MAX_SIZE] = str(batching.max_size)
+    if batching.max_delay != default.max_delay:
+        given[contract.ENV_BATCH_MAX_DELAY] = batching.max_delay.removesuffix("ms")
+    return given
 
 
 def _drain(runtime: Runtime) -> dict[str, str]:

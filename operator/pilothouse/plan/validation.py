@@ -17,7 +17,7 @@ from pilothouse.plan.seen import Json, Seen, controller_uid
 from pilothouse.plan.state import Rollout, State, Validated
 from pilothouse.plan.template import Defaults, claim_of, restricted_container, restricted_pod
 from pilothouse_runtime import contract
-from pilothouse_runtime.contract import LastWords, ValidationReport
+from pilothouse_runtime.contract import HTTP_PORT_NAME, LastWords, ValidationReport
 
 CONTAINER = "validation"
 _ATTEMPTS = 3  # a pod may lose its node; a wrong answer is an answer, and ends the Job well
@@ -85,7 +85,7 @@ def _address(seen: Seen, revision: str) -> str | None:
     address = (service or {"spec": {}})["spec"].get("clusterIP") or None
     if service is None or address is None:
         return None
-    port = service["spec"]["ports"][0]["port"]
+    port = next(p["port"] for p in service["spec"]["ports"] if p["name"] == HTTP_PORT_NAME)
     return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
