@@ -1,0 +1,1 @@
+"""Benchmarks of Pilothouse against its peers; `python -m dev.bench` runs them."""
