@@ -12,6 +12,7 @@ As a context manager in tests, or `python -m tests.support.badserver --host 127.
     /stall/F        half of the file, then silence
     /silent/F       no answer at all
     /drip/F         one byte at a time
+    /slow/F         the file, in some 12 seconds
     /flaky/F        503 twice, then as good
     /redirect/F     302 to /good/F      /loop/F    302 to itself     /elsewhere/F  302 to an ftp:// address
     /html/F         200 with a login page in place of the file
@@ -96,6 +97,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(503, b"busy", "text/plain")
         elif behaviour in ("good", "flaky") or (behaviour in ("cut-once", "short-once") and times > 1):
             self._ranged(body)
+        elif behaviour == "slow":
+            self._slow(body)
         elif behaviour == "plain" or (behaviour == "cut-plain" and times > 1):
             self._answer(200, body, "application/octet-stream")
         else:
@@ -121,6 +124,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(206, body[start:], "application/octet-stream", Content_Range=place, ETag=_etag(body))
         else:
             self._answer(200, body, "application/octet-stream", ETag=_etag(body), Accept_Ranges="bytes")
+
+    def _slow(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        piece = -(-len(body) // 48)
+        with contextlib.suppress(OSError):
+            for start in range(0, len(body), piece):
+                self.wfile.write(body[start : start + piece])
+                if self.bad.over.wait(0.25):
+                    return
 
     def _half(self, body: bytes, behaviour: str) -> None:
         self.close_connection = True

@@ -32,14 +32,25 @@ class RuntimeProcess:
         self.termination_log = folder / "termination-log"
         self.lines: list[dict[str, Any]] = []
         self.port = 0
-        self._listening: queue.Queue[int] = queue.Queue()
+        self.grpc_port = 0
+        self._listening: queue.Queue[tuple[int, int]] = queue.Queue()
         places = {
             "termination-log": self.termination_log,
             "cache-dir": folder / "cache",
             "pvc-mount": folder / "pvc",
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pilothouse_runtime", "--host", "127.0.0.1", "--port", "0"]
+            [
+                sys.executable,
+                "-m",
+                "pilothouse_runtime",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                "0",
+                "--grpc-port",
+                "0",
+            ]
             + [word for name, path in places.items() for word in (f"--{name}", str(path))],
             # One thread: several servers at once on a small machine would spend their time waiting for theirs.
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "runtime"), **environment},
@@ -55,11 +66,11 @@ class RuntimeProcess:
             record = json.loads(line)  # every line the runtime writes is JSON
             self.lines.append(record)
             if record["msg"] == "listening":
-                self._listening.put(record["port"])
+                self._listening.put((record["port"], record["grpc_port"]))
 
     def wait_listening(self) -> None:
         """Wait until the port is known and connections are taken."""
-        self.port = self._listening.get(timeout=PATIENCE)
+        self.port, self.grpc_port = self._listening.get(timeout=PATIENCE)
 
     @property
     def url(self) -> str:

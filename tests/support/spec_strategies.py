@@ -47,6 +47,9 @@ DURATIONS = st.sampled_from(
         "1.5h",
         "999999h",
         "0.5s",
+        "2ms",
+        "0.002s",
+        "10s",
     ]
 )
 QUANTITIES = st.one_of(
@@ -81,7 +84,7 @@ NAMES = st.sampled_from(["a", "b", "image", "PILOTHOUSE_X", "pilothouse_x", "X_P
 _TENSOR = st.fixed_dictionaries(
     {
         "name": st.sampled_from(["a", "b", "image"]),
-        "datatype": st.sampled_from(["FP32", "INT64", "BOOL"]),
+        "datatype": st.sampled_from(["FP32", "INT64", "BOOL", "BF16"]),
         "shape": st.lists(st.integers(-1, 3), max_size=3),
     }
 )
@@ -126,6 +129,11 @@ RUNTIMES = st.fixed_dictionaries(
     optional={
         "image": st.sampled_from(["", "pilothouse/runtime:1"]),
         "device": st.sampled_from(["auto", "cpu", "cuda"]),
+        "batching": st.fixed_dictionaries(
+            {}, optional={"maxSize": st.sampled_from([1, 32, 4096]), "maxDelay": DURATIONS}
+        ),
+        "workers": st.sampled_from([1, 2, 64]),
+        "accessLog": st.booleans(),
         "resources": st.fixed_dictionaries({}, optional={"requests": _AMOUNTS, "limits": _AMOUNTS}),
         "env": st.lists(_ENV, max_size=3, unique_by=lambda item: str(item["name"])),
         "nodeSelector": _MAP,

@@ -58,7 +58,7 @@ class Sleeper(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x unchanged."""
-        busy = torch.ones(self.size, self.size)
+        busy = torch.ones(self.size, self.size) + x.sum() * 0  # else it might be computed once, at loading
         for _ in range(self.rounds):
             busy = torch.tanh(busy @ busy)
         return x + busy.sum() * 0

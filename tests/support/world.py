@@ -17,6 +17,7 @@ from pilothouse.plan.seen import Json, Key
 from pilothouse.plan.template import Defaults
 from pilothouse_runtime.contract import ValidationReport
 from tests.support.memory_cluster import MemoryCluster, Ref
+from tests.support.memory_listener import MemoryListener
 from tests.support.memory_sampler import MemorySampler
 from tests.support.played_nodes import PlayedNodes
 from tests.support.played_pods import Fate, Kind, is_ready
@@ -66,6 +67,7 @@ class World:
         self.nodes = PlayedNodes(self.cluster)
         self.nodes.jobs.default = validated(0.99)
         self.users = PlayedTraffic(rate)
+        self.listener = MemoryListener(self.cluster)
         self.statuses: list[Json] = []
         self.start_operator(runtime_image)
 
@@ -80,6 +82,7 @@ class World:
             defaults=Defaults(runtime_image, prometheus=True),
             clock=lambda: self.time,
             sampler=MemorySampler(self.users, lambda: self.time),
+            listener=self.listener,
         )
 
     # What the user does and reads.

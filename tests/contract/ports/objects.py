@@ -16,6 +16,23 @@ STATUS: Json = {
     "replicas": 2,
     "readyReplicas": 1,
     "stableRevision": REVISION,
+    "revisions": [
+        {
+            "name": REVISION,
+            "number": 1,
+            "uri": "file:///models/digits.pt",
+            "state": "Stable",
+            "since": "2026-01-01T12:00:00Z",
+            "loading": {
+                "phase": "Pulling",
+                "since": "2026-01-01T12:00:00Z",
+                "pods": 1,
+                "observedAt": "2026-01-01T12:00:03Z",
+            },
+            "loadTime": "3.2s",
+            "phases": [{"phase": "Verified", "took": "0ms"}, {"phase": "Loading", "took": "3.2s"}],
+        }
+    ],
     "conditions": [
         {
             "type": "Ready",
@@ -69,6 +86,15 @@ def metadata(owner: Json, name: str) -> Json:
         "labels": names.child_labels(meta["name"], None),
         "ownerReferences": [reference | {"controller": True}],
     }
+
+
+GRPC: Json = {
+    "name": "grpc",
+    "port": 8081,
+    "targetPort": "grpc",
+    "protocol": "TCP",
+    "appProtocol": "kubernetes.io/h2c",
+}
 
 
 def service(owner: Json, name: str = MODEL) -> Json:

@@ -17,6 +17,7 @@ from pilothouse.plan.seen import Json, Key, Seen
 from tests.contract.ports.objects import (
     CONCURRENCY,
     CPU,
+    GRPC,
     MODEL,
     NOTICE,
     REVISION,
@@ -137,6 +138,20 @@ class PortsContract:
             before = await there(hands, manifest["kind"], manifest["metadata"]["name"])
             await hands.applier.execute(Apply(manifest, new=False))
             assert await there(hands, manifest["kind"], manifest["metadata"]["name"]) == before
+
+    async def test_a_port_joins_the_one_that_an_older_operator_gave(self, hands: Hands) -> None:
+        body = await model(hands)
+        await hands.applier.execute(Apply(service(body), new=True))
+        before = await there(hands, "Service", MODEL)
+        wanted = service(body)
+        wanted["spec"]["ports"].append(GRPC)
+        assert not covers(before, wanted)
+        await hands.applier.execute(Apply(wanted, new=False))
+        after = await there(hands, "Service", MODEL)
+        assert covers(after, wanted)
+        assert after["spec"]["clusterIP"] == before["spec"]["clusterIP"]
+        await hands.applier.execute(Apply(wanted, new=False))
+        assert await there(hands, "Service", MODEL) == after
 
     async def test_applying_what_has_a_controller_again_changes_no_spec(self, hands: Hands) -> None:
         # Its controller writes its status at any time, so that its resourceVersion tells nothing.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import zlib
 from collections.abc import Iterator
 
 import httpx
@@ -13,6 +16,14 @@ from tests.support.runtime_process import eventually
 
 INFER = "/v2/models/tiny/infer"
 LIMIT = 1_000_000
+ZEROS = json.dumps(
+    {
+        "inputs": [
+            {"name": "values", "datatype": "FP32", "shape": [2, 2], "data": [0, 0, 0, 0]},
+            {"name": "counts", "datatype": "INT64", "shape": [2], "data": [0, 0]},
+        ]
+    }
+).encode()
 
 
 @pytest.fixture
@@ -33,10 +44,42 @@ def test_bodies_without_an_announced_length_are_limited_too(http: httpx.Client) 
     assert http.post(INFER, content=chunks(LIMIT // 2)).status_code == 400  # read, and found to be no JSON
 
 
-def test_compressed_bodies(http: httpx.Client) -> None:
-    response = http.post(INFER, content=b"x", headers={"Content-Encoding": "gzip"})
+def test_encodings_that_are_not_read(http: httpx.Client) -> None:
+    response = http.post(INFER, content=b"x", headers={"Content-Encoding": "br"})
     assert response.status_code == 415
-    assert response.json()["error"] == "Content-Encoding: 'gzip' is not read here; send plain bodies"
+    told = "Content-Encoding: 'br' is not read here; send gzip, deflate or plain bodies"
+    assert response.json()["error"] == told
+
+
+def test_compressed_bodies(http: httpx.Client) -> None:
+    for encoding, content in (("gzip", gzip.compress(ZEROS)), ("deflate", zlib.compress(ZEROS))):
+        response = http.post(INFER, content=content, headers={"Content-Encoding": encoding})
+        assert response.status_code == 200, response.text
+        assert response.json()["outputs"][1]["data"] == [10, 10]
+        broken = http.post(INFER, content=content[:-3], headers={"Content-Encoding": encoding})
+        assert (broken.status_code, "ends too early" in broken.json()["error"]) == (400, True)
+
+
+def test_a_body_that_is_small_only_while_it_is_compressed(http: httpx.Client) -> None:
+    bomb = gzip.compress(b" " * (100 * LIMIT))
+    assert len(bomb) < LIMIT
+    response = http.post(INFER, content=bomb, headers={"Content-Encoding": "gzip"})
+    assert response.status_code == 413
+    assert "once it is decompressed" in response.json()["error"]
+
+
+def test_answers_are_compressed_for_those_who_ask(http: httpx.Client) -> None:
+    rows = 500
+    inputs = [
+        {"name": "values", "datatype": "FP32", "shape": [rows, 2], "data": [1.5] * 2 * rows},
+        {"name": "counts", "datatype": "INT64", "shape": [rows], "data": [3] * rows},
+    ]
+    plain = http.post(INFER, json={"inputs": inputs}, headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    small = http.post(INFER, json={"inputs": inputs}, headers={"Accept-Encoding": "gzip"})
+    assert small.headers["content-encoding"] == "gzip"
+    assert int(small.headers["content-length"]) < int(plain.headers["content-length"]) / 10
+    assert small.json() == plain.json()
 
 
 def test_other_methods(http: httpx.Client) -> None:

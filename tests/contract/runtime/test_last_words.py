@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pilothouse_runtime.contract import FailureReason, LastWords
+from pilothouse_runtime.contract import FailureReason, LastWords, Phase
 from tests.support.badserver import BadServer
 from tests.support.runtime_process import runtime
 from tests.support.tiny_models import Affine, bomb, save_torchscript, torch_bomb
@@ -33,6 +33,8 @@ def test_wrong_digest_is_found_before_anything_reads_the_file(tmp_path: Path) ->
     (tmp_path / "model.pt").write_bytes(torch_bomb(mark))
     words, lines = end(tmp_path, f"file://{tmp_path}/model.pt", MODEL_DIGEST=f"sha256:{'0' * 64}")
     assert (words.reason, words.permanent) == (FailureReason.DIGEST_MISMATCH, True)
+    assert words.phase is Phase.PULLING
+    assert [entered.phase for entered in words.history] == [Phase.STARTING, Phase.PULLING]
     assert hashlib.sha256((tmp_path / "model.pt").read_bytes()).hexdigest() in words.message
     assert not any("PyTorch" in line["msg"] for line in lines)
     assert not mark.exists()

@@ -86,8 +86,8 @@ def test_whatever_becomes_of_a_request_it_is_counted_and_timed(tmp_path: Path) -
 
 
 def test_refused_ones_and_those_whose_client_has_left(tmp_path: Path) -> None:
-    model = save_torchscript(Sleeper(400), tmp_path / "sleeper.pt", SIGNATURE)
-    with runtime(tmp_path, f"file://{model}") as process:
+    model = save_torchscript(Sleeper(1000), tmp_path / "sleeper.pt", SIGNATURE)
+    with runtime(tmp_path, f"file://{model}", BATCH_MAX_SIZE="1") as process:  # or all would go as a few
         process.wait_ready()
         gone = send(process, body(1))
         gone.close()  # in the middle of it: the model does not know, and finishes
@@ -109,12 +109,14 @@ def test_a_scrape_does_not_wait_for_the_model(tmp_path: Path, format_: str) -> N
         model = save_torchscript(sleeper, tmp_path / "sleeper.pt", SIGNATURE)
     else:
         model = save_exported(sleeper, tmp_path / "sleeper.pt2", (torch.zeros(1, 3),), None)
-    with runtime(tmp_path, f"file://{model}") as process:
+    with runtime(
+        tmp_path, f"file://{model}", BATCH_MAX_SIZE="1"
+    ) as process:  # twenty runs, one after another
         process.wait_ready()
         connections = [send(process, body(1)) for _ in range(20)]
-        eventually(lambda: Page(process).in_flight == 20, "busy")
+        eventually(lambda: Page(process).in_flight >= 15, "busy")
         pages = [Page(process) for _ in range(5)]
-        # Five answers, each of which has come before the twentieth prediction; most likely before the first.
+        # Five answers, each of which has come before the last prediction; most likely before the sixth.
         assert all(page.in_flight > 0 for page in pages)
         assert [answer(connection) for connection in connections] == [200] * 20
         page = Page(process)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import threading
+import time
 from pathlib import Path
 
 from pilothouse_runtime import contract
+from pilothouse_runtime.contract import Phase, PodReport
 from tests.support.badserver import BadServer
 from tests.support.runtime_process import PATIENCE, RuntimeProcess, eventually, runtime
 from tests.support.tiny_models import Affine, Moody, Sleeper, save_torchscript
@@ -42,7 +45,7 @@ class Client(threading.Thread):
                 answer = json.loads(response.read())
             except (OSError, http.client.HTTPException, ValueError) as error:
                 self.errors.append(repr(error))
-                return
+                break
             self.statuses.append(response.status)
             if response.status == 200:
                 assert answer["outputs"][0]["data"] == [1, 2, 3]
@@ -121,10 +124,11 @@ def in_flight(process: RuntimeProcess) -> float:
 
 
 def metric(process: RuntimeProcess, name: str) -> float:
-    connection = http.client.HTTPConnection("127.0.0.1", process.port, timeout=PATIENCE)
-    connection.request("GET", contract.METRICS_PATH)
-    page = connection.getresponse().read().decode()
-    connection.close()
+    with contextlib.closing(
+        http.client.HTTPConnection("127.0.0.1", process.port, timeout=PATIENCE)
+    ) as connection:
+        connection.request("GET", contract.METRICS_PATH)
+        page = connection.getresponse().read().decode()
     values = [
         line.rsplit(" ", 1)[1] for line in page.splitlines() if line.startswith((f"{name} ", f"{name}{{"))
     ]
@@ -152,14 +156,18 @@ def test_probes_are_answered_while_the_model_does_not_come(tmp_path: Path) -> No
         assert process.get(contract.LIVE_PATH) == (200, {"live": True})
         status, told = process.get(contract.READY_PATH)
         assert status == 503
-        assert told == {
-            "ready": False,
-            "state": "Fetching",
-            "message": f"asking {server.url}/silent/model.pt",
-        }
+        report = PodReport.decode(json.dumps(told))
+        assert report is not None
+        assert (told["ready"], report.phase, report.message) == (
+            False,
+            Phase.PULLING,
+            f"asking {server.url}/silent/model.pt",
+        )
+        assert [entered.phase for entered in report.history] == [Phase.STARTING, Phase.PULLING]
+        assert abs(report.since - time.time()) < 60
         status, told = process.get("/v2/models/tiny")
         assert status == 503
-        assert told["error"].startswith("the model is not loaded yet: Fetching asking")
+        assert told["error"].startswith("the model is not loaded yet: Pulling asking")
         assert process.get("/v2/models/tiny/ready")[0] == 503
         process.terminate()
         assert process.wait() == 0  # told to end while loading: no failure, and nothing to wait for
@@ -169,7 +177,7 @@ def test_probes_are_answered_while_the_model_does_not_come(tmp_path: Path) -> No
 
 def test_a_model_that_fails_on_a_request_goes_on(tmp_path: Path) -> None:
     model = save_torchscript(Moody(), tmp_path / "moody.pt", ONE_ROW)
-    with runtime(tmp_path, f"file://{model}", LOG_LEVEL="DEBUG") as process:
+    with runtime(tmp_path, f"file://{model}", ACCESS_LOG="1") as process:
         process.wait_ready()
         statuses = []
         for first in (1, -1, 1):
@@ -190,8 +198,12 @@ def test_a_model_that_fails_on_a_request_goes_on(tmp_path: Path) -> None:
         assert metric(process, contract.METRIC_READY) == 1
         assert metric(process, contract.METRIC_MODEL_INFO) == 1
         assert metric(process, contract.METRIC_LOAD_SECONDS) > 0
-        told_of = [(line["path"], line["status"]) for line in process.lines if line["msg"] == "answered"]
-        assert told_of == [("/v2/models/tiny/infer", status) for status in statuses]
+
+        def told_of() -> list[tuple[str, int]]:
+            return [(line["path"], line["status"]) for line in process.lines if line["msg"] == "request"]
+
+        eventually(lambda: len(told_of()) == 3, "logged")  # lines are written some at a time
+        assert told_of() == [("/v2/models/tiny/infer", status) for status in statuses]
 
 
 def test_a_model_without_a_signature_takes_inputs_as_they_come(tmp_path: Path) -> None:
@@ -218,8 +230,8 @@ def post(process: RuntimeProcess, body: str) -> tuple[int, dict[str, str]]:
 
 
 def test_a_full_queue_says_when_to_come_back(tmp_path: Path) -> None:
-    model = save_torchscript(Sleeper(400), tmp_path / "sleeper.pt", ONE_ROW)
-    with runtime(tmp_path, f"file://{model}") as process:
+    model = save_torchscript(Sleeper(1000), tmp_path / "sleeper.pt", ONE_ROW)
+    with runtime(tmp_path, f"file://{model}", BATCH_MAX_SIZE="1") as process:  # or all would go as a few
         process.wait_ready()
         connections = [
             http.client.HTTPConnection("127.0.0.1", process.port, timeout=PATIENCE) for _ in range(200)
@@ -228,7 +240,9 @@ def test_a_full_queue_says_when_to_come_back(tmp_path: Path) -> None:
             connection.request("POST", "/v2/models/tiny/infer", BODY)
         answers = [connection.getresponse() for connection in connections]
         assert {answer.status for answer in answers} == {200, 429}
-        assert {answer.getheader("Retry-After") for answer in answers if answer.status == 429} == {"1"}
+        # The seconds that those who wait already will take, on any machine.
+        retries = {answer.getheader("Retry-After") for answer in answers if answer.status == 429}
+        assert all(1 <= int(retry or 0) <= 60 for retry in retries)
         for connection in connections:
             connection.close()
         assert post(process, BODY)[0] == 200

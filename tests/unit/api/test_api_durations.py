@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pytest
 
+from pilothouse.api import durations
 from pilothouse.api.durations import seconds
 from pilothouse.api.quantities import amount, canonical
 
@@ -32,6 +33,22 @@ def test_seconds(text: str, expected: float) -> None:
 def test_what_is_no_duration_is_named(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration such as"):
         seconds(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2ms", "2ms"),
+        ("0.002s", "2ms"),
+        ("0s", "0ms"),
+        ("0.5ms", "0.5ms"),
+        ("1h30m", "5400000ms"),
+        ("0.0000000000000000000000000001h", "0.00000000000000000000036ms"),
+    ],
+)
+def test_canonical_durations_are_exact(text: str, expected: str) -> None:
+    assert durations.canonical(text) == expected
+    assert durations.canonical(expected) == expected
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,12 @@ GOLDEN = (
         {"model": _URI, "runtime": {"podAnnotations": {"a": "ä"}, "podLabels": {"team": "vision"}}},
     ),
     ("43ec7c3104", {"model": _URI, "runtime": {"terminationGracePeriodSeconds": 60}}),
+    ("79142bf405", {"model": _URI, "runtime": {"batching": {"maxSize": 64}}}),
+    ("4e4aa6e81f", {"model": _URI, "runtime": {"batching": {"maxDelay": "5ms"}}}),
+    ("759b0e4f24", {"model": _URI, "runtime": {"batching": {"maxSize": 1, "maxDelay": "0s"}}}),
+    ("dd14c34741", {"model": _URI, "runtime": {"accessLog": True}}),
+    ("db3660c8d1", {"model": _URI, "runtime": {"workers": 2}}),
+    ("ac841e64fd", {"model": {**_URI, "inputs": [{"name": "x", "datatype": "BF16", "shape": [1]}]}}),
 )
 
 
@@ -70,6 +76,9 @@ def test_defaults_written_out_make_no_other_revision() -> None:
     runtime = {
         "image": "",
         "device": "auto",
+        "batching": {"maxSize": 32, "maxDelay": "2ms"},
+        "workers": 1,
+        "accessLog": False,
         "resources": {"requests": {}, "limits": {}},
         "env": [],
         "nodeSelector": {},
@@ -119,6 +128,15 @@ def test_amounts_are_compared_and_not_their_spelling() -> None:
     assert limits(memory="1Gi") == limits(memory="1024Mi") == limits(memory=1073741824)
     assert limits(memory="1Gi") != limits(memory="1G")
     assert limits(cpu="100m") != limits(cpu="101m")
+
+
+def test_durations_are_compared_and_not_their_spelling() -> None:
+    def delay(text: str) -> str:
+        return hash_of({"model": _URI, "runtime": {"batching": {"maxDelay": text}}})
+
+    assert delay("2ms") == delay("0.002s") == delay("0h2.0ms") == hash_of({"model": _URI})
+    assert delay("1s") == delay("1000ms") == delay("0.5s500ms")
+    assert delay("2ms") != delay("2.001ms")
 
 
 def test_maps_have_no_order_and_lists_have_one() -> None:

@@ -10,16 +10,18 @@ from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
 
-from pilothouse.metrics.pods import PATIENCE, Patience
+from pilothouse.metrics.asking import Patience
 from pilothouse.metrics.sampler import HttpSampler, http_sampler
 from pilothouse.plan.samples import Source
 from pilothouse_runtime import contract
 from pilothouse_runtime.core.predictor import ModelDescription
 from pilothouse_runtime.core.settings import read_settings
 from pilothouse_runtime.core.states import Readiness
+from pilothouse_runtime.serve.calls import Call
 from pilothouse_runtime.serve.metrics import Metrics
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+PATIENCE = Patience()
 START = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 OLD = START - timedelta(hours=1)
 NEW = START + timedelta(seconds=5)
@@ -37,8 +39,9 @@ class Server:
     def answers(self, count: int, code: int = 200, seconds: float = 0.004) -> None:
         """Let it answer some requests."""
         for _ in range(count):
-            self.metrics.requests.labels(code).inc()
-            self.metrics.seconds.observe(seconds)
+            call = Call("rest", started=0.0)
+            call.code = code
+            self.metrics.ended(call, seconds)
 
     def loads(self, revision: str) -> None:
         """Let it have loaded the model of a revision."""

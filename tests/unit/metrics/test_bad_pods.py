@@ -10,8 +10,8 @@ from contextlib import AsyncExitStack
 import pytest
 from aiohttp import web
 
+from pilothouse.metrics.asking import Patience
 from pilothouse.metrics.fetch import MOST_BYTES
-from pilothouse.metrics.pods import Patience
 from pilothouse.plan.samples import Ask, Samples
 from pilothouse.plan.seen import Key
 from tests.unit.metrics.servers import NEW, START, Handler, Pods, Server, deaf, source

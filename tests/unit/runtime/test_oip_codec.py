@@ -32,6 +32,9 @@ def request(**item: Any) -> bytes:
         ("FP32", [1], [True], "FP32 takes numbers only"),
         ("FP32", [1], [1e39], "out of the range of FP32"),
         ("FP16", [1], [70000], "out of the range of FP16"),
+        ("BF16", [1], [3.4e38], "out of the range of BF16"),
+        ("BF16", [1], [1e39], "out of the range of BF16"),
+        ("BF16", [1], [True], "BF16 takes numbers only"),
         ("INT64", [1], [1.5], "INT64 takes whole numbers only"),
         ("INT64", [1], [1.0], "INT64 takes whole numbers only"),
         ("INT8", [1], [128], "out of the range of INT8"),
@@ -41,7 +44,7 @@ def request(**item: Any) -> bytes:
         ("BYTES", [1], [1], "BYTES takes texts only"),
         ("FP32", [1], 1, "inputs[0].data: must be a list"),
         ("FP32", [1], None, "inputs[0].data: must be a list"),
-        ("BF16", [1], [1], "inputs[0].datatype: 'BF16' is none of BOOL, "),
+        ("FP8", [1], [1], "inputs[0].datatype: 'FP8' is none of BOOL, "),
         ("FP32", [-1], [1], "inputs[0].shape: must be a list of sizes"),
         ("FP32", [1.0], [1], "inputs[0].shape: must be a list of sizes"),
         ("FP32", [1] * 65, [1], "inputs[0].shape: "),
@@ -119,7 +122,7 @@ def test_binary_data_that_is_refused(item: dict[str, Any], tail: bytes, told: st
 
 def test_binary_data_without_its_header() -> None:
     body = request(datatype="FP32", shape=[1], parameters={"binary_data_size": 4})
-    with pytest.raises(RequestError, match="the request has no Inference-Header-Content-Length header"):
+    with pytest.raises(RequestError, match="there is no Inference-Header-Content-Length header"):
         decode_request(body, None)
 
 
@@ -189,11 +192,11 @@ def test_true_is_any_byte_but_zero() -> None:
 
 
 def encoded(array: Array, datatype: Datatype) -> Any:
-    body, length = encode_response(
+    pieces, length = encode_response(
         InferResponse("m", "1", (OutputTensor(Tensor("y", datatype, array), False),))
     )
     assert length is None
-    return json.loads(body)["outputs"][0]["data"]
+    return json.loads(b"".join(pieces))["outputs"][0]["data"]
 
 
 def test_what_json_cannot_hold() -> None:
@@ -207,7 +210,33 @@ def test_what_json_cannot_hold() -> None:
 def test_arrays_that_are_not_in_row_major_order() -> None:
     array = np.arange(6, dtype=np.int64).reshape(2, 3).T
     assert encoded(array, Datatype.INT64) == [0, 3, 1, 4, 2, 5]
-    body, length = encode_response(
-        InferResponse("m", "1", (OutputTensor(Tensor("y", Datatype.INT64, array), True),))
+    assert binary(array, Datatype.INT64) == array.tobytes()
+    large = np.arange(1 << 14, dtype=np.int64).reshape(2, -1).T
+    assert binary(large, Datatype.INT64) == large.tobytes()
+
+
+def binary(array: Array, datatype: Datatype) -> bytes:
+    """Return what follows the JSON of an answer."""
+    pieces, length = encode_response(
+        InferResponse("m", "1", (OutputTensor(Tensor("y", datatype, array), True),))
     )
-    assert np.frombuffer(body[length:], np.int64).tolist() == [0, 3, 1, 4, 2, 5]
+    return b"".join(pieces)[length:]
+
+
+def test_large_outputs_are_not_copied() -> None:
+    array = np.zeros((64, 256), Datatype.BF16.dtype)
+    pieces, _ = encode_response(
+        InferResponse("m", "1", (OutputTensor(Tensor("y", Datatype.BF16, array), True),))
+    )
+    array[0, 0] = 1
+    assert bytes(pieces[1][:2]) == array[:1, :1].tobytes()
+
+
+def test_bf16_as_json_and_back() -> None:
+    values = [1.0, -0.0, 0.10009765625, 3.3895313892515355e38, 9.183549615799121e-41]  # all of them exact
+    body = request(datatype="BF16", shape=[5], data=values)
+    array = decode_request(body, None).inputs[0].array
+    assert (array.dtype, array.astype(float).tolist()) == (Datatype.BF16.dtype, values)
+    answer = encoded(array, Datatype.BF16)  # the shortest numbers that are these as FP32
+    assert np.array_equal(np.array(answer, np.float32), array.astype(np.float32))
+    assert encoded(np.array([np.nan, np.inf], Datatype.BF16.dtype), Datatype.BF16) == [None, None]

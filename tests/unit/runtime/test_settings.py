@@ -29,6 +29,7 @@ def test_the_least_that_must_be_said() -> None:
     assert (settings.format, settings.device, settings.signature) == (Format.AUTO, Device.AUTO, None)
     assert (settings.drain_delay, settings.drain_timeout) == (5, 25)
     assert (settings.max_request_bytes, settings.max_connection_age) == (64 * 1024 * 1024, 20)
+    assert settings.workers == 1
 
 
 def test_all_that_can_be_said() -> None:
@@ -45,6 +46,7 @@ def test_all_that_can_be_said() -> None:
             contract.ENV_DRAIN_TIMEOUT: "3",
             contract.ENV_MAX_REQUEST_BYTES: "10",
             contract.ENV_MAX_CONNECTION_AGE: "0",
+            contract.ENV_WORKERS: "8",
             contract.ENV_LOG_LEVEL: "DEBUG",
         }
     )
@@ -53,7 +55,7 @@ def test_all_that_can_be_said() -> None:
     assert settings.signature is not None
     assert settings.signature.inputs == (TensorSpec("x", Datatype.INT8, (-1,)),)
     assert (settings.drain_delay, settings.drain_timeout, settings.max_request_bytes) == (0.5, 3, 10)
-    assert settings.max_connection_age == 0
+    assert (settings.max_connection_age, settings.workers) == (0, 8)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,9 @@ def test_all_that_can_be_said() -> None:
         (contract.ENV_DRAIN_DELAY, "-1", "must be a number that is not negative"),
         (contract.ENV_DRAIN_TIMEOUT, "inf", "must be a number that is not negative"),
         (contract.ENV_DRAIN_TIMEOUT, "nan", "must be a number that is not negative"),
+        (contract.ENV_WORKERS, "0", "must be a whole number from 1 to 64"),
+        (contract.ENV_WORKERS, "65", "must be a whole number from 1 to 64"),
+        (contract.ENV_WORKERS, "1.5", "must be a whole number from 1 to 64"),
         (contract.ENV_LOG_LEVEL, "LOUD", "must be one of DEBUG, INFO"),
     ],
 )
@@ -81,7 +86,7 @@ def test_what_breaks_a_rule(name: str, value: str, told: str) -> None:
 
 
 def test_the_server_comes_up_without_torch() -> None:
-    code = "import sys, pilothouse_runtime.app; print('torch' in sys.modules)"
+    code = "import sys, pilothouse_runtime.app, pilothouse_runtime.workers.supervisor; print('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={"PYTHONPATH": str(ROOT / "runtime")},

@@ -1,0 +1,113 @@
+"""What a revision's pods and Services look like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pilothouse.api.parse import parse
+from pilothouse.plan.seen import Json
+from pilothouse.plan.template import Defaults, pod_template
+from pilothouse_runtime.core.settings import read_settings
+from tests.support.spec_strategies import model_deployment
+from tests.support.world import World, model
+from tests.unit.plan.given import blue_green, served
+
+
+def container(**runtime: Any) -> Json:
+    spec = parse(model_deployment({"model": {"uri": "file:///m.pt"}, "runtime": runtime}))
+    template = pod_template("digits", "digits-1", spec, Defaults("runtime:1"))
+    only: Json = template["spec"]["containers"][0]
+    return only
+
+
+def environment(**runtime: Any) -> dict[str, str]:
+    return {item["name"]: item.get("value", "") for item in container(**runtime)["env"]}
+
+
+def test_what_is_not_given_is_left_to_the_runtime() -> None:
+    bare = environment()
+    assert not [name for name in bare if "BATCH" in name or "ACCESS_LOG" in name or "WORKERS" in name]
+    assert environment(batching={"maxSize": 32, "maxDelay": "0.002s"}, accessLog=False, workers=1) == bare
+
+
+@pytest.mark.parametrize(
+    ("batching", "rows", "seconds"),
+    [
+        ({"maxSize": 1}, 1, 0.002),
+        ({"maxDelay": "0s"}, 32, 0),
+        ({"maxDelay": "0.5ms"}, 32, 0.0005),
+        ({"maxSize": 4096, "maxDelay": "10s"}, 4096, 10),
+        ({}, 32, 0.002),
+    ],
+    ids=str,
+)
+def test_the_runtime_reads_the_batching_that_was_asked_for(batching: Json, rows: int, seconds: float) -> None:
+    settings = read_settings(environment(batching=batching))
+    assert settings.batch_max_size == rows
+    assert settings.batch_max_delay == pytest.approx(seconds)
+
+
+def test_the_runtime_reads_whether_to_log_requests() -> None:
+    assert read_settings(environment(accessLog=True)).access_log
+    assert not read_settings(environment()).access_log
+
+
+def test_the_runtime_reads_how_many_workers_there_are_to_be() -> None:
+    assert read_settings(environment(workers=4)).workers == 4
+    assert read_settings(environment()).workers == 1
+
+
+def test_tracing_is_a_matter_of_the_environment() -> None:
+    given = environment(env=[{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4318"}])
+    assert given["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://collector:4318"
+
+
+def test_a_pod_has_a_port_for_each_protocol() -> None:
+    assert container()["ports"] == [
+        {"name": "http", "containerPort": 8080, "protocol": "TCP"},
+        {"name": "grpc", "containerPort": 8081, "protocol": "TCP"},
+    ]
+
+
+async def test_every_service_has_a_port_for_each_protocol() -> None:
+    world, first = await served()
+    second = world.apply(model=model("2"), rollout=blue_green(autoPromote=False))
+    await world.until(lambda: world.phase == "AwaitingPromotion")
+    assert world.children("Service") == {"digits", "digits-preview", first, second}
+    for name in world.children("Service"):
+        service = world.child("Service", name)
+        assert service is not None
+        ports = {port["name"]: port for port in service["spec"]["ports"]}
+        assert (ports["http"]["port"], ports["http"]["targetPort"]) == (80, "http")
+        assert (ports["grpc"]["port"], ports["grpc"]["targetPort"]) == (8081, "grpc")
+        assert ports["grpc"]["appProtocol"] == "kubernetes.io/h2c"
+
+
+async def test_services_of_an_older_release_get_the_port_and_its_pods_are_left_alone() -> None:
+    world, first = await served()
+    ports = older(world, first)
+    await world.wait(3600)
+    service = world.child("Service", "digits")
+    assert service is not None
+    assert [port["name"] for port in service["spec"]["ports"]] == ["http", "grpc"]
+    deployment = world.child("Deployment", first)
+    assert deployment is not None
+    assert deployment["spec"]["template"]["spec"]["containers"][0]["ports"] == ports
+
+
+def older(world: World, revision: str) -> list[Json]:
+    """Put things as a release without gRPC left them; return the ports of its pods."""
+    stored = {(ref.kind, ref.name): body for ref, body in world.cluster.objects.items()}
+    for template in (
+        stored["ControllerRevision", revision]["data"]["template"],
+        stored["Deployment", revision]["spec"]["template"],
+    ):
+        template["spec"]["containers"][0]["ports"] = [
+            {"name": "http", "containerPort": 8080, "protocol": "TCP"}
+        ]
+    for name in ("digits", revision):
+        del stored["Service", name]["spec"]["ports"][1]
+    ports: list[Json] = template["spec"]["containers"][0]["ports"]
+    return ports
