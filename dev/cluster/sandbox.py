@@ -29,6 +29,10 @@ _UNSHARE = (
     *("--mount", "--propagation=slave", "--mount-proc"),
 )
 
+# Seconds. On a disk that is busy writing (environments just unpacked, images just built) a program may take half a
+# minute to start, and as long to end when it is killed: what waits for the disk dies only once it has been served.
+_PATIENCE = 120
+
 # Programs that have these paths built in find directories of the cluster's own there, in its mount namespace only.
 MADE_POINTS = {Path("/var/lib/kubelet"): "kubelet", Path("/var/lib/cni"): "cni"}
 _MOUNT_POINTS = {**MADE_POINTS, Path("/var/log"): "var-log"}
@@ -92,7 +96,7 @@ class Sandbox:
                 cwd="/",
                 check=True,
             )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + _PATIENCE
         while not layout.socket.exists():
             if not self._processes() or time.monotonic() > deadline:
                 said = log.read_text(errors="replace").strip()
@@ -102,7 +106,7 @@ class Sandbox:
         binds = [text for point, name in _MOUNT_POINTS.items() for text in (name, str(point))]
         self.execute(["sh", "-c", _PREPARE_MOUNTS, "prepare", str(layout.root), *binds, "--", *settings])
 
-    def execute(self, argv: Sequence[str], *, stdin: Path = Path(os.devnull), timeout: float = 60) -> str:
+    def execute(self, argv: Sequence[str], *, stdin: Path = Path(os.devnull), timeout: float = _PATIENCE) -> str:
         """Run a program inside the namespaces and return its standard output.
 
         Args:
@@ -135,10 +139,10 @@ class Sandbox:
     def stop(self, name: str) -> None:
         """Kill a component at once, as a power cut would, and wait until it has gone."""
         self._ask({"do": "signal", "name": name, "signal": int(signal.SIGKILL)})
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + _PATIENCE
         while name in self.running():
             if time.monotonic() > deadline:
-                raise ClusterError(f"{name} is still there 10 s after it was killed")
+                raise ClusterError(f"{name} is still there {_PATIENCE} s after it was killed")
             time.sleep(0.02)
 
     def running(self) -> set[str]:
@@ -155,14 +159,14 @@ class Sandbox:
         """Kill process 1, and with it everything in the namespaces; returns when all of it has gone.
 
         Raises:
-            ClusterError: it is still there after 15 seconds.
+            ClusterError: it is still there after two minutes.
         """
         supervisor_pid = self.pid()
         # `unshare` ends by itself once it has seen its child, process 1, end. Process 1 ends last of its namespace.
         for pid in [pid for pid, _ in self._processes()] if supervisor_pid is None else [supervisor_pid]:
             with contextlib.suppress(ProcessLookupError):  # ended by itself in between
                 os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + _PATIENCE
         while processes := self._processes():
             if time.monotonic() > deadline:
                 raise ClusterError(f"processes of {self._layout.identity} cannot be killed: {processes}")
