@@ -119,7 +119,8 @@ MODELS = st.fixed_dictionaries(
     optional={
         "version": st.sampled_from(["", "1", "2.0"]),
         "digest": st.just(f"sha256:{'0' * 64}"),
-        "format": st.sampled_from(["auto", "torchscript", "exported"]),
+        "format": st.sampled_from(["auto", "torchscript", "exported", "safetensors", "statedict"]),
+        "factory": st.sampled_from(["", "package.models:resnet"]),
         "inputs": st.lists(_TENSOR, max_size=3),
         "outputs": st.lists(_TENSOR, max_size=3),
     },

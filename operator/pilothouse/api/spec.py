@@ -28,6 +28,7 @@ from pilothouse.api.rollout import DIGEST_PATTERN, Rollout
 from pilothouse.api.rules import Rule, SpecModel, matches, unfilled
 from pilothouse.api.uris import URI_PATTERN, URI_RULES
 
+FACTORY_PATTERN: Final = r"^$|^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*$"
 IMAGE_PATTERN: Final = r"^[^ \t\r\n]*$"
 
 _ACCELERATORS = "^(nvidia|amd)[.]com/"
@@ -35,11 +36,23 @@ _WHOLE_NUMBER = "^[1-9][0-9]*$"
 
 
 class Format(StrEnum):
-    """How a model file is written."""
+    """How a model is written."""
 
     AUTO = "auto"
     TORCHSCRIPT = "torchscript"
     EXPORTED = "exported"
+    AOTINDUCTOR = "aotinductor"
+    SAFETENSORS = "safetensors"
+    STATEDICT = "statedict"
+    ONNX = "onnx"
+    KERAS = "keras"
+    TENSORFLOW = "tensorflow"
+    TRANSFORMERS = "transformers"
+    MLFLOW = "mlflow"
+    PYTHON = "python"
+
+
+_WEIGHTS_ONLY: Final = (Format.AUTO, Format.SAFETENSORS, Format.STATEDICT, Format.MLFLOW)
 
 
 class Datatype(StrEnum):
@@ -58,6 +71,7 @@ class Datatype(StrEnum):
     FP32 = "FP32"
     FP64 = "FP64"
     BF16 = "BF16"
+    BYTES = "BYTES"
 
 
 class Device(StrEnum):
@@ -119,7 +133,17 @@ class Model(SpecModel):
     )
     format: Format = Field(
         default=Format.AUTO,
-        description="How the file is written: torchscript (.pt), exported (torch.export, .pt2), or auto: look inside.",
+        description="How the model is written: torchscript (.pt), exported (torch.export, .pt2), safetensors, onnx, "
+        "keras, tensorflow (SavedModel), transformers or mlflow (folders), or auto: look inside. What holds code or "
+        "pickles is loaded only if named: aotinductor (.pt2), statedict (torch.save), python (a folder with model.py).",
+    )
+    factory: str = Field(
+        default="",
+        pattern=FACTORY_PATTERN,
+        max_length=253,
+        description="module:function of a package in the image that makes the network, for a file that holds weights "
+        "only (safetensors, statedict), such as my_package.models:resnet.",
+        json_schema_extra=unfilled,
     )
     inputs: tuple[Tensor, ...] = Field(
         default=(),
@@ -141,6 +165,19 @@ class Model(SpecModel):
             "are described, but inputs are not; describe both or the inputs alone",
             lambda self: not self.outputs or bool(self.inputs),
             "!has(self.outputs) || size(self.outputs) == 0 || has(self.inputs) && size(self.inputs) > 0",
+        ),
+        Rule(
+            "factory",
+            "is missing; a state dict holds weights only: name what makes the network, as in my_package.models:resnet",
+            lambda self: self.format is not Format.STATEDICT or bool(self.factory),
+            "!has(self.format) || self.format != 'statedict' || has(self.factory) && self.factory != ''",
+        ),
+        Rule(
+            "factory",
+            "is for weights only; leave it out, or let format be safetensors, statedict, mlflow or auto",
+            lambda self: not self.factory or self.format in _WEIGHTS_ONLY,
+            "!has(self.factory) || self.factory == '' || !has(self.format) || "
+            f"self.format in [{', '.join(repr(str(name)) for name in _WEIGHTS_ONLY)}]",
         ),
     )
 

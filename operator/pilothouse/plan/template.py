@@ -141,6 +141,7 @@ def _environment(name: str, revision: str, spec: ModelDeploymentSpec) -> list[Js
         contract.ENV_MODEL_VERSION: model.version,
         contract.ENV_MODEL_DIGEST: model.digest,
         contract.ENV_MODEL_FORMAT: model.format,
+        contract.ENV_MODEL_FACTORY: model.factory,
         contract.ENV_MODEL_SIGNATURE: _signature(model),
         contract.ENV_DEVICE: runtime.device,
         contract.ENV_WORKERS: runtime.workers if runtime.workers > 1 else "",

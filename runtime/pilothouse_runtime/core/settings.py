@@ -18,11 +18,20 @@ _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 class Format(StrEnum):
-    """The formats a model may be in; AUTO looks into the file."""
+    """The formats a model may be in; AUTO looks into the file or folder."""
 
     AUTO = "auto"
     TORCHSCRIPT = "torchscript"
     EXPORTED = "exported"
+    AOTINDUCTOR = "aotinductor"
+    SAFETENSORS = "safetensors"
+    STATEDICT = "statedict"
+    ONNX = "onnx"
+    KERAS = "keras"
+    TENSORFLOW = "tensorflow"
+    TRANSFORMERS = "transformers"
+    MLFLOW = "mlflow"
+    PYTHON = "python"
 
 
 class Device(StrEnum):
@@ -54,6 +63,7 @@ class Settings:
     access_log: bool
     log_level: str
     workers: int = 1  # processes
+    factory: str = ""  # module:function
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -85,6 +95,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         access_log=choice(environ, contract.ENV_ACCESS_LOG, ("0", "1"), "0") == "1",
         log_level=log_level(environ),
         workers=_workers(environ),
+        factory=_factory(environ),
     )
 
 
@@ -93,6 +104,15 @@ def _workers(environ: Mapping[str, str]) -> int:
     if count not in range(1, _MOST_WORKERS + 1):
         raise bad_setting(contract.ENV_WORKERS, f"must be a whole number from 1 to {_MOST_WORKERS}")
     return int(count)
+
+
+def _factory(environ: Mapping[str, str]) -> str:
+    value = environ.get(contract.ENV_MODEL_FACTORY, "")
+    if value and not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", value, re.ASCII):
+        raise bad_setting(
+            contract.ENV_MODEL_FACTORY, "must be a module and a function in it, as in package.models:resnet"
+        )
+    return value
 
 
 def bad_setting(name: str, rule: str) -> LoadError:

@@ -21,6 +21,8 @@ from pilothouse_runtime.engine.stacking import split, stack
 _RUNS: Final = 3
 _QUICK: Final = 0.01  # seconds
 _FLOATS: Final = frozenset({Datatype.FP16, Datatype.BF16, Datatype.FP32, Datatype.FP64})
+_ALL_DIFFERENT: Final = _FLOATS | {Datatype.BYTES}
+_WORDS: Final = ("one", "red", "house", "7", "runs", "slowly", "and", "over", "night")
 _SEED: Final = 20240229
 # Requests of so many rows are run alone, then all together.
 _TRIALS: Final = ((1, 1), (1, 2))
@@ -82,8 +84,19 @@ def timed(model: LoadedModel, inputs: list[Tensor]) -> tuple[list[Tensor], float
     return copies(outputs), best
 
 
+def zeros(signature: Signature, shapes: Shapes) -> list[Tensor]:
+    """Return inputs of these shapes: zeros, and empty texts for BYTES."""
+    return [
+        Tensor(spec.name, spec.datatype, _filled(spec.datatype, shape))
+        for spec, shape in zip(signature.inputs, shapes, strict=True)
+    ]
+
+
 def made_up(signature: Signature, shapes: Shapes) -> list[Tensor]:
-    """Return inputs of these shapes: normally distributed floats, and 0 or 1 for all else; the same in every call."""
+    """Return inputs of these shapes: normally distributed floats, words for BYTES, and 0 or 1 for all else.
+
+    The same in every call.
+    """
     random = np.random.default_rng(_SEED)
     return [
         Tensor(spec.name, spec.datatype, _numbers(spec.datatype, shape, random))
@@ -98,7 +111,18 @@ def _rows(signature: Signature, shapes: Shapes, rows: int, random: np.random.Gen
     ]
 
 
+def _filled(datatype: Datatype, shape: tuple[int, ...]) -> Array:
+    if datatype is Datatype.BYTES:
+        return np.full(shape, b"", datatype.dtype)
+    return np.zeros(shape, datatype.dtype)
+
+
 def _numbers(datatype: Datatype, shape: tuple[int, ...], random: np.random.Generator) -> Array:
+    if datatype is Datatype.BYTES:
+        lines = [
+            " ".join(random.choice(_WORDS, random.integers(1, 9))).encode() for _ in range(math.prod(shape))
+        ]
+        return np.array(lines, datatype.dtype).reshape(shape)
     numbers = random.standard_normal(shape) if datatype in _FLOATS else random.integers(0, 2, shape)
     return np.asarray(numbers).astype(datatype.dtype)
 
@@ -107,5 +131,5 @@ def _tell_apart(jobs: list[list[Tensor]]) -> None:
     """Make requests of 0 and 1 differ in their first elements: equal rows would show nothing."""
     for number, job in enumerate(jobs):
         for tensor in job:
-            if tensor.datatype not in _FLOATS and tensor.array.size:
+            if tensor.datatype not in _ALL_DIFFERENT and tensor.array.size:
                 tensor.array.flat[0] = number % 2

@@ -9,6 +9,7 @@ import torch
 
 from pilothouse_runtime.core.errors import invalid
 from pilothouse_runtime.core.tensors import Array, Datatype, Tensor
+from pilothouse_runtime.engine.failures import UnservableError
 
 _DATATYPES: Final = {
     torch.bool: Datatype.BOOL,
@@ -26,10 +27,6 @@ _DATATYPES: Final = {
     torch.float64: Datatype.FP64,
 }
 TORCH_DTYPES: Final = {datatype: dtype for dtype, datatype in _DATATYPES.items()}
-
-
-class UnservableError(Exception):
-    """A model, or what it returns, cannot be carried by the protocol."""
 
 
 def datatype_of_torch(name: str, dtype: torch.dtype) -> Datatype:

@@ -7,6 +7,7 @@ parent had. So the parent must never have any.
 from __future__ import annotations
 
 import os
+import sys
 from typing import Final
 
 from pilothouse_runtime.engine.limits import usable_cpus
@@ -27,8 +28,9 @@ def threads_for(workers: int) -> int:
 
 
 def begin_forked(threads: int) -> None:
-    """Make torch ready in a process that was just forked."""
-    import torch
-
+    """Make torch, where the model needs it, ready in a process that was just forked."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return
     torch.set_num_threads(threads)
     torch.seed()  # models that draw random numbers would draw the same ones in each process

@@ -1,23 +1,20 @@
-"""Tells what a file is from its first bytes and its table of contents, before any loader touches it."""
+"""Tells what a file or folder is, before any loader touches it, and what it is instead of a model."""
 
 from __future__ import annotations
 
 import html
 import re
-import zipfile
 from pathlib import Path
 from typing import Final
 
-from pilothouse_runtime.contract import FailureReason
-from pilothouse_runtime.core.errors import LoadError
 from pilothouse_runtime.core.settings import Format
+from pilothouse_runtime.engine.failures import unloadable
+from pilothouse_runtime.engine.looks import Look, head_of, look_at
+from pilothouse_runtime.engine.registry import BACKENDS
 
 _EXPORT: Final = "export the model with torch.export.save (.pt2) or torch.jit.save (.pt)"
-_HEAD: Final = 2048
 _WORDS: Final = 80  # characters of an error page that are told
-# Archives of torch are hardly compressed: only code and debug tables are.
-_EXPANSION: Final = 8
-_SMALL: Final = 64 * 1024 * 1024  # bytes; what any archive may expand to
+_ENDINGS: Final = (".pt2", ".pt", ".onnx", ".keras", ".safetensors")  # of models that are one file
 _MAGIC: Final = (
     (b"\x89HDF", "an HDF5 file (Keras or h5py)"),
     (b"\x93NUMPY", "a single array (.npy)"),
@@ -29,13 +26,32 @@ _MAGIC: Final = (
 _PICKLE: Final = re.compile(rb"\x80[\x02-\x05]")
 
 
-def unloadable(message: str, *, permanent: bool = True) -> LoadError:
-    """Return the failure of a file that cannot be served as a model."""
-    return LoadError(FailureReason.MODEL_LOAD_FAILED, message, permanent=permanent)
+def locate(path: Path, wanted: Format) -> Path:
+    """Return the model: a file or a folder as it is, but of a folder that is packed around one file, that file.
+
+    Raises:
+        LoadError: ModelLoadFailed; the folder holds what no model holds, or several models.
+    """
+    if not path.is_dir():
+        return path
+    look = look_at(path)
+    if wanted is Format.PYTHON or any(backend.recognises(look) for backend in BACKENDS.values()):
+        return path
+    files = sorted(name for name in look.folder if "/" not in name and name.endswith(_ENDINGS))
+    if len(files) > 1:
+        raise unloadable(
+            f"{path.name} holds several models, {', '.join(files)}; let model.uri name one of them"
+        )
+    if not files:
+        raise unloadable(
+            f"{path.name} is a folder of {len(look.folder)} files without a model in it: no file that ends in"
+            f" {', '.join(_ENDINGS)}, and no folder of MLflow, TensorFlow or transformers"
+        )
+    return path / files[0]
 
 
 def detect(path: Path, wanted: Format, content_type: str = "") -> Format:
-    """Return the format of a model file, after checking that its archive is sane.
+    """Return the format of a model, after checking that its archive or folder is sane.
 
     Args:
         wanted: what the user says it is, or AUTO.
@@ -43,15 +59,32 @@ def detect(path: Path, wanted: Format, content_type: str = "") -> Format:
     Raises:
         LoadError: ModelLoadFailed; what the file is instead, and what to do.
     """
-    with path.open("rb") as file:
-        head = file.read(_HEAD)
-    if not head.startswith(b"PK\x03\x04"):
-        raise unloadable(f"{path.name} is no model but {describe(path, content_type)}; {_EXPORT}")
-    names = _checked_names(path)
-    found = _format_of(path, names)
-    if wanted not in (Format.AUTO, found):
-        raise unloadable(f"{path.name}: model.format is {wanted}, but the file is of format {found}")
-    return found
+    look = look_at(path)
+    if wanted is not Format.AUTO and BACKENDS[wanted].recognises(look):
+        return wanted
+    found = next((backend for backend in BACKENDS.values() if backend.recognises(look)), None)
+    if found is None:
+        raise _no_model(look, wanted, content_type)
+    if wanted is not Format.AUTO:
+        kind = "folder" if look.folder else "file"
+        raise unloadable(f"{path.name}: model.format is {wanted}, but the {kind} is of format {found.format}")
+    if found.by_name:
+        raise unloadable(f"{path.name} {found.by_name}")
+    return found.format
+
+
+def _no_model(look: Look, wanted: Format, content_type: str) -> Exception:
+    name = look.path.name
+    if "serialized_exported_program.json" in look.archive:
+        return unloadable(
+            f"{name} was exported by an old version of torch; export it again with torch 2.8 or newer"
+        )
+    if look.is_archive:
+        return unloadable(f"{name} is a zip archive, but not one that torch or Keras wrote; {_EXPORT}")
+    if look.path.is_dir():
+        return unloadable(f"{name} is a folder, but not of format {wanted}")
+    asked = "" if wanted is Format.AUTO else f"model.format is {wanted}, but "
+    return unloadable(f"{asked}{name} is no model but {describe(look.path, content_type)}; {_EXPORT}")
 
 
 def describe(path: Path, content_type: str = "") -> str:
@@ -60,8 +93,7 @@ def describe(path: Path, content_type: str = "") -> str:
     Words of the file itself are told only from markup, such as a server's error page: other text may be a secret
     that the uri was pointed at.
     """
-    with path.open("rb") as file:
-        head = file.read(_HEAD)
+    head = head_of(path)
     if not head:
         return "an empty file"
     if head.startswith(b"PK\x03\x04"):
@@ -87,48 +119,3 @@ def _words(markup: bytes) -> str:
     )
     words = " ".join(html.unescape(text).split())
     return words if len(words) <= _WORDS else words[:_WORDS] + "…"
-
-
-def _checked_names(path: Path) -> list[str]:
-    """Return the names in the archive, without the folder that holds them all in what torch writes."""
-    size = path.stat().st_size
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise unloadable(
-            f"{path.name} is a broken archive of {size:,} bytes ({error}): is it cut off?"
-        ) from None
-    names = [entry.filename for entry in entries]
-    for name in names:
-        if name.startswith("/") or "\\" in name or ".." in name.split("/"):
-            raise unloadable(f"{path.name}: the archive holds the name {name!r}, which leads out of it")
-    if len(set(names)) != len(names):
-        raise unloadable(f"{path.name}: the archive holds the same name twice")
-    expanded = sum(entry.file_size for entry in entries)
-    if expanded > max(_SMALL, _EXPANSION * size):
-        raise unloadable(f"{path.name}: {size:,} bytes would expand to {expanded:,}: no model does that")
-    one_folder = len({name.split("/", 1)[0] for name in names}) == 1
-    return [name.partition("/")[2] for name in names] if one_folder else names
-
-
-def _format_of(path: Path, names: list[str]) -> Format:
-    has_code = any(name.startswith("code/") for name in names)
-    if "constants.pkl" in names and "data.pkl" in names and has_code:
-        return Format.TORCHSCRIPT
-    if any(name.startswith("data/aotinductor/") for name in names):
-        raise unloadable(
-            f"{path.name} holds native code (AOTInductor), which is never loaded; use torch.export.save"
-        )
-    if "archive_format" in names and "models/model.json" in names:
-        return Format.EXPORTED
-    if "data.pkl" in names:
-        raise unloadable(
-            f"{path.name} was written by torch.save: weights or objects without their code, in a pickle that could"
-            f" run any code and is never loaded; {_EXPORT}"
-        )
-    if "serialized_exported_program.json" in names:
-        raise unloadable(
-            f"{path.name} was exported by an old version of torch; export it again with torch 2.8 or newer"
-        )
-    raise unloadable(f"{path.name} is a zip archive, but not one that torch wrote; {_EXPORT}")

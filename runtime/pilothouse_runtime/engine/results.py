@@ -8,7 +8,7 @@ from typing import Any, Final
 import torch
 from torch.utils import _pytree as pytree
 
-from pilothouse_runtime.engine.datatypes import UnservableError
+from pilothouse_runtime.engine.failures import UnservableError
 
 _PLAIN: Final = {torch.Tensor}
 

@@ -11,12 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-import numpy as np
-
 from pilothouse_runtime.core.errors import RequestError
 from pilothouse_runtime.core.tensors import ANY, Signature, Tensor
-from pilothouse_runtime.engine.batchable import find_flaw, made_up, obstacle, timed
-from pilothouse_runtime.engine.formats import unloadable
+from pilothouse_runtime.engine.batchable import find_flaw, made_up, obstacle, timed, zeros
+from pilothouse_runtime.engine.failures import unloadable
 from pilothouse_runtime.engine.model import LoadedModel, Shapes, describe_output
 
 log = logging.getLogger(__name__)
@@ -61,7 +59,7 @@ def warm_up(model: LoadedModel, max_batch: int = 1) -> Warm:
         )
         return Warm(reason="the model has no signature")
     shapes = _warm_one(model, signature, model.warmup_shapes(1), _RUNS, settle=True)
-    seconds = {1: timed(model, _zeros(signature, shapes))[1]}
+    seconds = {1: timed(model, zeros(signature, shapes))[1]}
     if any(ANY in spec.shape for spec in signature.inputs):
         shapes = _warm_one(model, signature, model.warmup_shapes(2), 1)
     if max_batch == 1:
@@ -79,17 +77,17 @@ def _warm_one(
     """Run zeros of the first shapes that the model takes, and return these."""
     problem = ""
     for shapes in candidates:
-        zeros = _zeros(signature, shapes)
+        inputs = zeros(signature, shapes)
         try:
-            outputs = model.run(zeros)
+            outputs = model.run(inputs)
         except RequestError as error:
-            problem = f"warm-up with {_shown(zeros)}: {error.message}"
+            problem = f"warm-up with {_shown(inputs)}: {error.message}"
             continue
-        _check_outputs(signature, zeros, outputs)
+        _check_outputs(signature, inputs, outputs)
         if settle:
             model.settle(made_up(signature, shapes))
         for _ in range(runs - 1):
-            model.run(zeros)
+            model.run(inputs)
         return shapes
     raise unloadable(f"{problem}; do model.inputs and model.outputs describe this model?")
 
@@ -103,7 +101,7 @@ def _largest(
         rows, reason = model.max_rows, f"the model's file allows {model.max_rows} rows"
     most = max(seconds)
     while rows > most and seconds[most] / most * rows < _AFFORDABLE:
-        batch = _zeros(signature, tuple((rows, *shape[1:]) for shape in shapes))
+        batch = zeros(signature, tuple((rows, *shape[1:]) for shape in shapes))
         try:
             seconds[rows] = timed(model, batch)[1]
             break
@@ -113,13 +111,6 @@ def _largest(
     if reason:
         log.info("at most %d rows are run as one: %s", rows, reason)
     return Warm(rows, reason, seconds)
-
-
-def _zeros(signature: Signature, shapes: Shapes) -> list[Tensor]:
-    return [
-        Tensor(spec.name, spec.datatype, np.zeros(shape, spec.datatype.dtype))
-        for spec, shape in zip(signature.inputs, shapes, strict=True)
-    ]
 
 
 def _check_outputs(signature: Signature, inputs: list[Tensor], outputs: list[Tensor]) -> None:

@@ -84,7 +84,7 @@ def _prepare(
     stay_single()
     start = time.monotonic()
     loaded = load(settings, place.source, readiness)
-    if loaded.model.device.type != "cpu":
+    if loaded.model.device != "cpu":
         raise bad_setting(ENV_WORKERS, "must be 1 where the model runs on a GPU: its memory cannot be shared")
     # Imported, not started: workers share this too.
     import_module("pilothouse_runtime.serve.grpc")

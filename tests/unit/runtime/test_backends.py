@@ -13,7 +13,7 @@ from torch import nn
 
 from pilothouse_runtime.core.errors import Code, LoadError, RequestError
 from pilothouse_runtime.core.tensors import Datatype, Signature, Tensor, TensorSpec
-from pilothouse_runtime.engine import exported, torchscript
+from pilothouse_runtime.engine.backends import exported, torchscript
 from pilothouse_runtime.engine.model import LoadedModel
 from pilothouse_runtime.engine.warmup import warm_up
 from tests.support.tiny_models import AFFINE_SIGNATURE, Affine, rewritten, save_exported, save_torchscript

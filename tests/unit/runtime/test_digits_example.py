@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from pilothouse_runtime.core.tensors import Datatype, Signature, Tensor, TensorSpec
-from pilothouse_runtime.engine import exported, torchscript
+from pilothouse_runtime.engine.backends import exported, torchscript
 from pilothouse_runtime.engine.model import LoadedModel
 from pilothouse_runtime.engine.source import LocalFile
 from pilothouse_runtime.engine.warmup import warm_up

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pilothouse_runtime.engine.exported_check import UnsafeProgramError, check_expression, checked_program
+from pilothouse_runtime.engine.backends.exported_check import (
+    UnsafeProgramError,
+    check_expression,
+    checked_program,
+)
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_archives_that_swell(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "told"),
     [
-        (["readme.txt"], "not one that torch wrote"),
+        (["readme.txt"], "not one that torch or Keras wrote"),
         (["serialized_exported_program.json", "version"], "old version of torch"),
         (["m/constants.pkl", "m/data.pkl"], "written by torch.save"),
     ],

@@ -14,7 +14,7 @@ import torch
 
 from pilothouse_runtime.core.errors import LoadError
 from pilothouse_runtime.core.settings import Format
-from pilothouse_runtime.engine import exported, torchscript
+from pilothouse_runtime.engine.backends import exported, torchscript
 from pilothouse_runtime.engine.formats import detect
 from pilothouse_runtime.engine.warmup import warm_up
 from tests.support.tiny_models import bomb, rewritten, save_torchscript, torch_bomb

@@ -14,8 +14,8 @@ from torch import nn
 
 from pilothouse_runtime.core.errors import Code, RequestError
 from pilothouse_runtime.core.tensors import Datatype, Tensor
-from pilothouse_runtime.engine import exported
-from pilothouse_runtime.engine.program import plain_function
+from pilothouse_runtime.engine.backends import exported
+from pilothouse_runtime.engine.backends.program import plain_function
 from tests.support.tiny_models import save_exported
 
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pilothouse_runtime.engine.datatypes import UnservableError
+from pilothouse_runtime.engine.failures import UnservableError
 from pilothouse_runtime.engine.results import named_tensors
 
 A, B, C = (torch.full((1,), float(number)) for number in range(3))

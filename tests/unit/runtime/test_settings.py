@@ -63,7 +63,8 @@ def test_all_that_can_be_said() -> None:
     [
         (contract.ENV_MODEL_NAME, "", "must be set"),
         (contract.ENV_MODEL_URI, "", "must be set"),
-        (contract.ENV_MODEL_FORMAT, "onnx", "must be one of auto, torchscript, exported"),
+        (contract.ENV_MODEL_FORMAT, "pickle", "must be one of auto, torchscript, exported"),
+        (contract.ENV_MODEL_FACTORY, "models/resnet.py", "must be a module and a function in it"),
         (contract.ENV_DEVICE, "tpu", "must be one of auto, cpu, cuda"),
         (contract.ENV_MODEL_DIGEST, "sha256:A", "64 lower-case hexadecimal digits"),
         (contract.ENV_MODEL_SIGNATURE, "{", "is not JSON"),

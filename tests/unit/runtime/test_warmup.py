@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pilothouse_runtime.core.tensors import Array, Datatype, Signature, Tensor, TensorSpec
-from pilothouse_runtime.engine import exported, torchscript
+from pilothouse_runtime.engine.backends import exported, torchscript
 from pilothouse_runtime.engine.batchable import obstacle
 from pilothouse_runtime.engine.likeness import difference
 from pilothouse_runtime.engine.stacking import split, stack

@@ -15,10 +15,11 @@ import torch
 from pilothouse_runtime.core.settings import Format
 from pilothouse_runtime.core.signature import SignatureError, parse_signature, reconcile
 from pilothouse_runtime.core.tensors import Signature, Tensor
-from pilothouse_runtime.engine.exported_check import FILE_OPERATORS
-from pilothouse_runtime.engine.formats import unloadable
+from pilothouse_runtime.engine.backends.exported_check import FILE_OPERATORS
+from pilothouse_runtime.engine.failures import first_cause, unloadable
 from pilothouse_runtime.engine.likeness import copies, difference
-from pilothouse_runtime.engine.model import LoadedModel, first_cause
+from pilothouse_runtime.engine.model import PLAIN, Options
+from pilothouse_runtime.engine.torch_model import TorchModel
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ SIGNATURE_FILE: Final = "signature.json"  # given to torch.jit.save as an extra 
 _FILE_OPERATORS: Final = re.compile(rb"\b(?:torch|ops\.aten)\.(%s)\(" % "|".join(FILE_OPERATORS).encode())
 
 
-class TorchScriptModel(LoadedModel):
+class TorchScriptModel(TorchModel):
     """A scripted or traced module; inputs go by position to its forward.
 
     Measured with torch 2.13 on a CPU: after the two runs in which the executor profiles and compiles, a run with a
@@ -89,7 +90,9 @@ def _frozen(module: torch.jit.ScriptModule) -> Callable[..., Any]:
     return forward
 
 
-def load(path: Path, device: torch.device, declared: Signature | None) -> TorchScriptModel:
+def load(
+    path: Path, device: torch.device, declared: Signature | None, options: Options = PLAIN
+) -> TorchScriptModel:
     """Load an archive that `formats.detect` found to be TorchScript.
 
     Args:

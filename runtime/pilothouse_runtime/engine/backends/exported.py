@@ -24,12 +24,17 @@ from torch.utils import _pytree as pytree
 from pilothouse_runtime.core.settings import Format
 from pilothouse_runtime.core.signature import SignatureError, reconcile
 from pilothouse_runtime.core.tensors import ANY, Signature, TensorSpec
-from pilothouse_runtime.engine.datatypes import UnservableError, datatype_of_torch
-from pilothouse_runtime.engine.exported_check import UnsafeProgramError, checked_payloads, checked_program
-from pilothouse_runtime.engine.formats import unloadable
-from pilothouse_runtime.engine.model import LoadedModel, Shapes, first_cause
-from pilothouse_runtime.engine.program import plain_function
+from pilothouse_runtime.engine.backends.exported_check import (
+    UnsafeProgramError,
+    checked_payloads,
+    checked_program,
+)
+from pilothouse_runtime.engine.backends.program import plain_function
+from pilothouse_runtime.engine.datatypes import datatype_of_torch
+from pilothouse_runtime.engine.failures import UnservableError, first_cause, unloadable
+from pilothouse_runtime.engine.model import PLAIN, Options, Shapes
 from pilothouse_runtime.engine.results import are_positions, name_leaves
+from pilothouse_runtime.engine.torch_model import TorchModel
 
 _MODEL: Final = "model"  # the name under which torch.export.save stores its one program
 _PROGRAM: Final = f"models/{_MODEL}.json"
@@ -44,7 +49,7 @@ _REMEMBERED: Final = 4096  # sets of shapes
 _UNBOUNDED: Final = 1 << 31  # rows
 
 
-class ExportedModel(LoadedModel):
+class ExportedModel(TorchModel):
     """An exported program; its inputs are the tensors among the leaves of its arguments."""
 
     format = Format.EXPORTED
@@ -107,7 +112,9 @@ class ExportedModel(LoadedModel):
         return size if size <= known.upper else int(known.upper)
 
 
-def load(path: Path, device: torch.device, declared: Signature | None) -> ExportedModel:
+def load(
+    path: Path, device: torch.device, declared: Signature | None, options: Options = PLAIN
+) -> ExportedModel:
     """Load an archive that `formats.detect` found to be an exported program.
 
     Args:

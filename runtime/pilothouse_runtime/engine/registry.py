@@ -1,0 +1,118 @@
+"""The formats of models: how a file or folder is told to be of one, and which module loads it.
+
+A backend is a module in `engine/backends` with
+
+    def load(path: Path, device: ..., declared: Signature | None, options: Options = PLAIN) -> LoadedModel
+
+that raises `failures.unloadable(...)`, naming the file and the cause. `declared` is the signature that the user
+gave, if any: `core.signature.reconcile` joins it with what the file says. `device` is a torch.device for backends on
+torch, and for others the Device of the settings, which may be AUTO. Recognising imports nothing heavy and reads next to
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from pilothouse_runtime.core.settings import Format
+from pilothouse_runtime.engine.looks import Look
+from pilothouse_runtime.engine.onnx_file import is_onnx
+
+if TYPE_CHECKING:
+    from pilothouse_runtime.engine.model import LoadedModel
+
+_SAFETENSORS_HEADER: Final = 100_000_000  # bytes; safetensors' own limit
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One format.
+
+    Attributes:
+        recognises: whether a look shows a model of this format.
+        module: in `engine/backends`; "" where this release has none yet.
+        library: that runs the model, as people call it. On torch, the loader starts it and chooses the device.
+        by_name: for a format that is never chosen by itself, why, after the name of the file; "" for others.
+    """
+
+    format: Format
+    recognises: Callable[[Look], bool]
+    module: str = ""
+    library: str = "PyTorch"
+    by_name: str = ""
+
+    @property
+    def on_torch(self) -> bool:
+        """Whether torch runs the model."""
+        return self.library == "PyTorch"
+
+    @property
+    def load(self) -> Callable[..., LoadedModel]:
+        """The backend's function, imported now: that may take seconds."""
+        module: Any = import_module(f"pilothouse_runtime.engine.backends.{self.module}")
+        return module.load  # type: ignore[no-any-return] # of a module that is named by a text
+
+
+def _is_torchscript(look: Look) -> bool:
+    has_code = any(name.startswith("code/") for name in look.archive)
+    return {"constants.pkl", "data.pkl"} <= look.archive and has_code
+
+
+def _is_native(look: Look) -> bool:
+    return any(name.startswith("data/aotinductor/") for name in look.archive)
+
+
+def _is_exported(look: Look) -> bool:
+    return {"archive_format", "models/model.json"} <= look.archive and not _is_native(look)
+
+
+def _is_state_dict(look: Look) -> bool:
+    return "data.pkl" in look.archive and not _is_torchscript(look)
+
+
+def _is_safetensors(look: Look) -> bool:
+    length = int.from_bytes(look.head[:8], "little")
+    return look.head[8:9] == b"{" and length <= _SAFETENSORS_HEADER
+
+
+def _is_transformers(look: Look) -> bool:
+    weights = any(name.startswith(("model", "pytorch_model")) and "/" not in name for name in look.folder)
+    return "config.json" in look.folder and weights
+
+
+# In the order in which `auto` asks them: a folder of MLflow may hold any other.
+BACKENDS: Final = {
+    backend.format: backend
+    for backend in (
+        Backend(Format.MLFLOW, lambda look: "MLmodel" in look.folder),
+        Backend(Format.TENSORFLOW, lambda look: "saved_model.pb" in look.folder, library="TensorFlow"),
+        Backend(Format.TRANSFORMERS, _is_transformers),
+        Backend(Format.TORCHSCRIPT, _is_torchscript, "torchscript"),
+        Backend(
+            Format.AOTINDUCTOR,
+            _is_native,
+            by_name="holds native code (AOTInductor), which may do anything that this container may; set model.format:"
+            " aotinductor if you trust it",
+        ),
+        Backend(Format.EXPORTED, _is_exported, "exported"),
+        Backend(
+            Format.STATEDICT,
+            _is_state_dict,
+            by_name="was written by torch.save: weights or objects without their code, in a pickle that could run any"
+            " code and is never loaded; export the model with torch.export.save (.pt2). The tensors of a state dict are"
+            " read with model.format: statedict and a model.factory",
+        ),
+        Backend(Format.KERAS, lambda look: {"metadata.json", "model.weights.h5"} <= look.archive),
+        Backend(Format.SAFETENSORS, _is_safetensors),
+        Backend(Format.ONNX, is_onnx, library="ONNX Runtime"),
+        Backend(
+            Format.PYTHON,
+            lambda look: "model.py" in look.folder,
+            by_name="holds a program (model.py), which may do anything that this container may; set model.format: python"
+            " if you trust it",
+        ),
+    )
+}
