@@ -102,8 +102,8 @@ BACKENDS: Final = {
             Format.STATEDICT,
             _is_state_dict,
             by_name="was written by torch.save: weights or objects without their code, in a pickle that could run any"
-            " code and is never loaded; export the model with torch.export.save (.pt2). The tensors of a state dict are"
-            " read with model.format: statedict and a model.factory",
+            " code and is never loaded; export the model with torch.export.save (.pt2) or torch.jit.save (.pt). The"
+            " tensors of a state dict are read with model.format: statedict and a model.factory",
         ),
         Backend(Format.KERAS, lambda look: {"metadata.json", "model.weights.h5"} <= look.archive),
         Backend(Format.SAFETENSORS, _is_safetensors),
@@ -111,8 +111,8 @@ BACKENDS: Final = {
         Backend(
             Format.PYTHON,
             lambda look: "model.py" in look.folder,
-            by_name="holds a program (model.py), which may do anything that this container may; set model.format: python"
-            " if you trust it",
+            by_name="holds a program (model.py), which may do anything that this container may; set model.format:"
+            " python if you trust it",
         ),
     )
 }
