@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 from pilothouse_runtime.core.predictor import ModelDescription
 from pilothouse_runtime.core.settings import Device, Settings
 from pilothouse_runtime.core.states import Phase, Readiness
-from pilothouse_runtime.engine.failures import no_gpu, unloadable
-from pilothouse_runtime.engine.formats import detect, locate
+from pilothouse_runtime.engine.failures import no_gpu
 from pilothouse_runtime.engine.limits import usable_cpus
 from pilothouse_runtime.engine.model import LoadedModel, Options
-from pilothouse_runtime.engine.registry import BACKENDS
+from pilothouse_runtime.engine.selection import select
 from pilothouse_runtime.engine.source import Source, fetch
-from pilothouse_runtime.engine.warmup import Warm, warm_up
+from pilothouse_runtime.engine.warmup import Warm
 
 if TYPE_CHECKING:
     import torch
@@ -50,24 +49,23 @@ def load(settings: Settings, source: Source, readiness: Readiness) -> Loaded:
 
     file = fetch(settings.uri, settings.digest, source, lambda message: tell(Phase.PULLING, message))
     tell(Phase.VERIFIED, f"sha256:{settings.digest}" if settings.digest else "no digest given")
-    path = locate(file.path, settings.format)
-    backend = BACKENDS[detect(path, settings.format, file.content_type)]
-    if not backend.module:
-        raise unloadable(f"{path.name} is of format {backend.format}, which this release cannot load yet")
+    options = Options(settings.factory)
+    selected = select(file.path, settings.format, settings.signature, options, file.content_type)
+    backend, name = selected.backend, selected.path.name
     tell(Phase.LOADING, f"starting {backend.library}")
     _share_cpus()
     device = _start_torch(settings.device) if backend.on_torch else settings.device
-    load_model = backend.load
-    tell(Phase.LOADING, f"loading {path.name} ({backend.format})")
-    model = load_model(path, device, settings.signature, Options(settings.factory))
-    log.info("%s runs on %s", path.name, model.device)
+    tell(Phase.LOADING, f"loading {name} ({backend.format})")
+    model = selected.load(device)
+    log.info("%s runs on %s", name, model.device)
     tell(Phase.WARMING, "running the model for the first time")
-    warm = warm_up(model, settings.batch_max_size)
+    warm = selected.warm_up(model, settings.batch_max_size)
     description = ModelDescription(
         model.format, model.platform, model.signature, warm.max_batch, model.weight_bytes
     )
     # What was found to answer row by row keeps nothing from one run for the next. A GPU is one, whoever asks.
-    return Loaded(model, description, warm, together=warm.max_batch > 1 and model.device == "cpu")
+    together = warm.max_batch > 1 and model.device == "cpu" and model.reentrant
+    return Loaded(model, description, warm, together)
 
 
 def _share_cpus() -> None:

@@ -6,6 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Final
 
 import numpy as np
@@ -27,9 +28,11 @@ class Options:
 
     Attributes:
         factory: module:function that makes the network for a file that holds weights only, or "".
+        tokenizer: the folder of the tokenizer where it is not the model's.
     """
 
     factory: str = ""
+    tokenizer: Path | None = None
 
 
 PLAIN: Final = Options()
@@ -44,11 +47,13 @@ class LoadedModel(ABC):
         max_rows: the most that the model's file allows as the size of a free first dimension, or None.
         misfit: what an error of its library says when the inputs do not go together; anything else is the model's own
             failure.
+        reentrant: whether it may be run by several threads at the same time.
     """
 
     format: ClassVar[Format]
     platform: ClassVar[str]
     misfit: ClassVar[re.Pattern[str]] = re.compile(r"(?!)")
+    reentrant: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -1,67 +1,115 @@
-"""Tells an ONNX file by walking over the fields of its outermost protobuf message, without reading them.
+"""Looks into ONNX files without a library: is it one, and which other files does it name?
 
-ONNX has no magic number. Sources: onnx.proto3 (ModelProto); Protocol Buffers, "Encoding".
+Walks over the fields of protobuf messages. ONNX has no magic number. Sources: onnx.proto3; Protocol Buffers,
+"Encoding".
 """
 
 from __future__ import annotations
 
+import mmap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Final
 
 from pilothouse_runtime.engine.looks import Look
 
-_VARINT, _LENGTH_DELIMITED = 0, 2
-# Of ModelProto, by number: the wire type of each field.
-_FIELDS: Final = {
-    1: _VARINT,  # ir_version
-    2: _LENGTH_DELIMITED,  # producer_name
-    3: _LENGTH_DELIMITED,
-    4: _LENGTH_DELIMITED,
-    5: _VARINT,
-    6: _LENGTH_DELIMITED,
-    7: _LENGTH_DELIMITED,  # graph
-    8: _LENGTH_DELIMITED,  # opset_import
-    14: _LENGTH_DELIMITED,
-    20: _LENGTH_DELIMITED,
-    25: _LENGTH_DELIMITED,
-    26: _LENGTH_DELIMITED,
-}
+_VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
 _GRAPH: Final = 7
-_MOST_FIELDS: Final = 10_000
+# Of ModelProto, by number: the wire type of each field.
+_FIELDS: Final = dict.fromkeys((2, 3, 4, 6, _GRAPH, 8, 14, 20, 25, 26), _LENGTH_DELIMITED) | {
+    1: _VARINT,
+    5: _VARINT,
+}
 _NEWEST: Final = 99  # versions of the format that there may ever be
+_DEEPEST: Final = 64  # graphs in graphs
+
+# Where tensors are: for each message its fields that are messages of interest.
+_MESSAGES: Final[Mapping[str, Mapping[int, str]]] = {
+    "model": {_GRAPH: "graph", 25: "function"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "function": {7: "node"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "entry"},
+}
+
+Buffer = bytes | mmap.mmap
+
+
+class BrokenFileError(ValueError):
+    """The bytes are no protobuf message, or are cut off."""
 
 
 def is_onnx(look: Look) -> bool:
     """Whether a file is an ONNX model, or was before it was cut off."""
-    if look.head[:1] != b"\x08" or not 0 < int.from_bytes(look.head[1:2], "little") <= _NEWEST:
+    if look.head[:1] != b"\x08" or not 0 < look.head[1] <= _NEWEST:
         return False
-    seen = set()
-    with look.path.open("rb") as file:
-        for _ in range(_MOST_FIELDS):
-            start = file.tell()
-            if start >= look.size:
-                break
-            tag = _varint(file.read(10))
-            if tag is None:
-                return False
-            (key, used) = tag
-            number, kind = key >> 3, key & 7
-            if _FIELDS.get(number) != kind:
-                return False
-            file.seek(start + used)
-            value = _varint(file.read(10))
-            if value is None:
-                return False
-            length, more = value
-            file.seek(start + used + more + (length if kind == _LENGTH_DELIMITED else 0))
-            seen.add(number)
+    with look.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        seen = set()
+        try:
+            for number, kind, _, _ in _fields(data, 0, len(data)):
+                if _FIELDS.get(number) != kind:
+                    return False
+                seen.add(number)
+        except BrokenFileError:
+            return True
     return _GRAPH in seen
 
 
-def _varint(data: bytes) -> tuple[int, int] | None:
-    """Return a number and how many bytes it takes; None where it has no end."""
+def external_files(path: Path) -> set[str]:
+    """Return the files, relative to the model, that it says its tensors are in.
+
+    Raises:
+        BrokenFileError: it cannot be walked over to its end.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return set(_locations(data, "model", 0, len(data), 0))
+
+
+def _locations(data: Buffer, message: str, start: int, end: int, depth: int) -> Iterator[str]:
+    if depth > _DEEPEST:
+        raise BrokenFileError("graphs are nested too deeply")
+    for number, kind, begin, stop in _fields(data, start, end):
+        inner = _MESSAGES[message].get(number)
+        if inner is None or kind != _LENGTH_DELIMITED:
+            continue
+        if inner != "entry":
+            yield from _locations(data, inner, begin, stop, depth + 1)
+            continue
+        texts = {field: data[left:right] for field, _, left, right in _fields(data, begin, stop)}
+        if texts.get(1) == b"location":
+            yield texts.get(2, b"").decode("utf-8", "replace")
+
+
+def _fields(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield number, wire type, and where the content begins and ends, of each field of a message."""
+    while start < end:
+        key, start = _varint(data, start, end)
+        number, kind = key >> 3, key & 7
+        if kind == _VARINT:
+            _, stop = _varint(data, start, end)
+        elif kind == _LENGTH_DELIMITED:
+            length, start = _varint(data, start, end)
+            stop = start + length
+        elif kind in (_FIXED32, _FIXED64):
+            stop = start + (4 if kind == _FIXED32 else 8)
+        else:
+            raise BrokenFileError(f"byte {start:,}: wire type {kind}")
+        if stop > end:
+            raise BrokenFileError(f"it is cut off: {stop:,} bytes are told of, there are {end:,}")
+        yield number, kind, start, stop
+        start = stop
+
+
+def _varint(data: Buffer, start: int, end: int) -> tuple[int, int]:
+    """Return a number and where it ends."""
     value = 0
-    for index, byte in enumerate(data):
+    for index in range(10):
+        if start + index >= end:
+            break
+        byte = data[start + index]
         value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
-            return value, index + 1
-    return None
+            return value, start + index + 1
+    raise BrokenFileError(f"byte {start:,}: a number without an end")

@@ -75,7 +75,8 @@ def _is_state_dict(look: Look) -> bool:
 
 def _is_safetensors(look: Look) -> bool:
     length = int.from_bytes(look.head[:8], "little")
-    return look.head[8:9] == b"{" and length <= _SAFETENSORS_HEADER
+    named = look.path.suffix == ".safetensors"  # one whose header lies is broken, but is one
+    return look.head[8:9] == b"{" and (named or length <= _SAFETENSORS_HEADER)
 
 
 def _is_transformers(look: Look) -> bool:
@@ -89,11 +90,12 @@ BACKENDS: Final = {
     for backend in (
         Backend(Format.MLFLOW, lambda look: "MLmodel" in look.folder),
         Backend(Format.TENSORFLOW, lambda look: "saved_model.pb" in look.folder, library="TensorFlow"),
-        Backend(Format.TRANSFORMERS, _is_transformers),
+        Backend(Format.TRANSFORMERS, _is_transformers, "transformers"),
         Backend(Format.TORCHSCRIPT, _is_torchscript, "torchscript"),
         Backend(
             Format.AOTINDUCTOR,
             _is_native,
+            "aotinductor",
             by_name="holds native code (AOTInductor), which may do anything that this container may; set model.format:"
             " aotinductor if you trust it",
         ),
@@ -101,16 +103,19 @@ BACKENDS: Final = {
         Backend(
             Format.STATEDICT,
             _is_state_dict,
+            "statedict",
             by_name="was written by torch.save: weights or objects without their code, in a pickle that could run any"
             " code and is never loaded; export the model with torch.export.save (.pt2) or torch.jit.save (.pt). The"
             " tensors of a state dict are read with model.format: statedict and a model.factory",
         ),
         Backend(Format.KERAS, lambda look: {"metadata.json", "model.weights.h5"} <= look.archive),
-        Backend(Format.SAFETENSORS, _is_safetensors),
-        Backend(Format.ONNX, is_onnx, library="ONNX Runtime"),
+        Backend(Format.SAFETENSORS, _is_safetensors, "safetensors"),
+        Backend(Format.ONNX, is_onnx, "onnx", library="ONNX Runtime"),
         Backend(
             Format.PYTHON,
             lambda look: "model.py" in look.folder,
+            "python",
+            library="Python",
             by_name="holds a program (model.py), which may do anything that this container may; set model.format:"
             " python if you trust it",
         ),

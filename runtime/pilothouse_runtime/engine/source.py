@@ -90,6 +90,8 @@ def _on_claim(claim: str, name: str, source: Source) -> Path:
 
 def _existing(path: Path, source: Source, *, permanent: bool) -> Path:
     try:
+        if path.is_dir():
+            return path
         with path.open("rb"):
             return path
     except OSError as error:
