@@ -106,7 +106,9 @@ class Sandbox:
         binds = [text for point, name in _MOUNT_POINTS.items() for text in (name, str(point))]
         self.execute(["sh", "-c", _PREPARE_MOUNTS, "prepare", str(layout.root), *binds, "--", *settings])
 
-    def execute(self, argv: Sequence[str], *, stdin: Path = Path(os.devnull), timeout: float = _PATIENCE) -> str:
+    def execute(
+        self, argv: Sequence[str], *, stdin: Path = Path(os.devnull), timeout: float = _PATIENCE
+    ) -> str:
         """Run a program inside the namespaces and return its standard output.
 
         Args:
