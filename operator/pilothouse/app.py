@@ -147,6 +147,7 @@ class Operator:
             clock=_now,
             sampler=sampler,
             listener=listener,
+            away=self._elector.away,
         )
 
     async def _sick(self) -> str | None:

@@ -68,6 +68,9 @@ async def test_a_released_lease_is_free_at_once(client: Client, namespace: str) 
     await first.release()
     await asyncio.wait_for(waiting, 30)
     assert (await lease(client, namespace))["holderIdentity"] == "second"
+    assert first.away is None, "there was no lease, so nobody was away"
+    assert second.away is not None
+    assert second.away.since < second.away.until < datetime.now(UTC)
 
 
 async def test_what_is_not_ours_is_not_released(client: Client, namespace: str) -> None:

@@ -13,7 +13,7 @@ from pilothouse.api import names
 from pilothouse.api.revision import revision_hash
 from pilothouse.api.spec import ModelDeploymentSpec
 from pilothouse.control.reconciler import Reconciler, Result
-from pilothouse.plan.seen import Json, Key
+from pilothouse.plan.seen import Away, Json, Key
 from pilothouse.plan.template import Defaults
 from pilothouse_runtime.contract import ValidationReport
 from tests.support.memory_cluster import MemoryCluster, Ref
@@ -71,8 +71,12 @@ class World:
         self.statuses: list[Json] = []
         self.start_operator(runtime_image)
 
-    def start_operator(self, runtime_image: str = "runtime:1") -> None:
-        """Start the operator anew, as after a crash or an upgrade: nothing in memory survives."""
+    def start_operator(self, runtime_image: str = "runtime:1", away: Away | None = None) -> None:
+        """Start the operator anew, as after a crash or an upgrade: nothing in memory survives.
+
+        Args:
+            away: when no operator could look, as this one takes it from the lease.
+        """
         self.operator = Reconciler(
             reader=self.cluster,
             applier=self.cluster,
@@ -83,6 +87,7 @@ class World:
             clock=lambda: self.time,
             sampler=MemorySampler(self.users, lambda: self.time),
             listener=self.listener,
+            away=away,
         )
 
     # What the user does and reads.

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pilothouse.control.errors import BlockedError, ConflictError, GoneError, TransientError
@@ -16,7 +16,7 @@ from pilothouse.plan.answers import Problem
 from pilothouse.plan.decide import Decision, blocked, decide, questions
 from pilothouse.plan.loading import inquiries
 from pilothouse.plan.samples import Samples
-from pilothouse.plan.seen import Json, Key, Seen
+from pilothouse.plan.seen import Away, Json, Key, Seen
 from pilothouse.plan.status import compose
 from pilothouse.plan.template import Defaults
 from pilothouse.plan.waking import look_again
@@ -38,7 +38,11 @@ class Result:
 
 
 class Reconciler:
-    """Reconciles one ModelDeployment at a time; holds nothing between passes."""
+    """Reconciles one ModelDeployment at a time; holds nothing between passes.
+
+    Args:
+        away: when last no operator could look, before this one began.
+    """
 
     def __init__(
         self,
@@ -52,6 +56,7 @@ class Reconciler:
         clock: Callable[[], datetime],
         sampler: Sampler,
         listener: Listener,
+        away: Away | None = None,
     ) -> None:
         self._reader = reader
         self._applier = applier
@@ -62,6 +67,7 @@ class Reconciler:
         self._clock = clock
         self._sampler = sampler
         self._listener = listener
+        self._away = away
 
     async def reconcile(self, key: Key) -> Result:
         """Make one pass. Raises nothing that can happen outside; what it raises is a bug, and the caller logs it."""
@@ -93,6 +99,7 @@ class Reconciler:
             self._telemetry.forget(key)
             self._sampler.forget(key)
             return Result("gone")
+        seen = replace(seen, away=self._away)
         now = self._clock()
         samples, reports = await asyncio.gather(
             self._measured(seen, now), self._listener.listen(inquiries(seen))

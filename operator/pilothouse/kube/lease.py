@@ -19,7 +19,8 @@ from typing import NoReturn
 from pilothouse.control.errors import GoneError, PilothouseError
 from pilothouse.kube import paths
 from pilothouse.kube.client import Client
-from pilothouse.plan.seen import Json
+from pilothouse.plan.clock import moment
+from pilothouse.plan.seen import Away, Json
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ class Elector:
         leading: whether this candidate holds the Lease.
         connected: whether the Lease could be looked at yet.
         complaint: what went wrong at the last attempt; empty where nothing did.
+        away: from the last renewal that any candidate made until this one first held the Lease; None before, and where
+            there was no Lease. Read from the Lease, so as true as the clocks agree: good for patience, not for safety.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Elector:
         self.leading = False
         self.connected = False
         self.complaint = ""
+        self.away: Away | None = None
         self._client = client
         self._namespace = namespace
         self._name = name
@@ -155,6 +159,8 @@ class Elector:
             return False
         # The resourceVersion goes along: of two candidates that come to this line at once, one gets a conflict.
         await self._write(lease, self._spec(lease))
+        if self.away is None and (renewed := spec.get("renewTime")):
+            self.away = Away(moment(renewed), datetime.now(UTC))
         return True
 
     async def _create(self) -> None:

@@ -209,13 +209,15 @@ def fail(state: State, facts: Facts) -> Step | None:
 def deadline(rollout: Rollout, facts: Facts) -> datetime | None:
     """Return when pods will have been lacking for too long, or None where none lack or the rollout is paused.
 
-    Time in which the operator was away before it made the Deployment does not count.
+    Time in which no operator could look does not count: what a first look after it shows may be as old as that time.
     """
     deployment = facts.seen.deployment(rollout.revision)
     if deployment is None or rollout.waiting_since is None or rollout.paused_at is not None:
         return None
     began = max(rollout.waiting_since, moment(deployment["metadata"]["creationTimestamp"]))
-    return after(began, seconds(facts.spec.rollout.progress_deadline))
+    away = facts.seen.away
+    blind = away.seconds_from(began) if away else 0.0
+    return after(began, seconds(facts.spec.rollout.progress_deadline) + blind)
 
 
 def lack(state: State, facts: Facts) -> Step | None:

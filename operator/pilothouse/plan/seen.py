@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 
 # Objects are kept as the API server sent them (camelCase, plain JSON).
@@ -20,13 +21,25 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Away:
+    """A time in which no operator looked: it did not run, or the API server did not answer."""
+
+    since: datetime
+    until: datetime
+
+    def seconds_from(self, moment: datetime) -> float:
+        """How much of it came after a moment."""
+        return max((self.until - max(self.since, moment)).total_seconds(), 0.0)
+
+
+@dataclass(frozen=True)
 class Seen:
     """One consistent-enough reading of the cluster for one key.
 
     Children are found by the model label, in the model's namespace, whoever owns them; `owned` says
     which of them are this object's (and not those of an older object of the same name). `pods` holds those of
     Deployments (which carry the revision label) and those of Jobs (which carry the validation label). `budgets` are
-    PodDisruptionBudgets, `autoscalers` HorizontalPodAutoscalers.
+    PodDisruptionBudgets, `autoscalers` HorizontalPodAutoscalers. `away` is when last no operator could look.
     """
 
     body: Json
@@ -37,6 +50,7 @@ class Seen:
     jobs: tuple[Json, ...] = ()
     budgets: tuple[Json, ...] = ()
     autoscalers: tuple[Json, ...] = ()
+    away: Away | None = None
 
     @property
     def key(self) -> Key:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+import pytest
+
+from pilothouse.plan.seen import Away
 from pilothouse_runtime.contract import FailureReason, LastWords
 from tests.support.played_nodes import Fate, Kind
 from tests.support.world import World, model
@@ -179,6 +184,35 @@ async def test_deadline_without_any_cause() -> None:
     await world.settle()
     assert world.condition("Stalled")["reason"] == "ProgressDeadlineExceeded"
     assert "0 of 1 pods ready" in world.condition("Stalled")["message"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_time_in_which_nobody_could_look_does_not_count(known: bool) -> None:
+    """The API server is away for longer than the deadline; nodes tell that pods are ready only after it is back."""
+    world, _ = await served()
+    second = world.apply(model=model("2"), rollout={"progressDeadline": "2m"})
+    while world.child("Deployment", second) is None:
+        await world.one_pass()
+    since = world.time
+    world.sleep(300)
+    world.start_operator(away=Away(since, world.time) if known else None)
+    await world.settle()
+    assert world.status["stableRevision"] == second or not known
+    assert known or world.condition("Stalled")["reason"] == "ProgressDeadlineExceeded"
+
+
+async def test_a_deadline_ends_also_after_nobody_could_look() -> None:
+    world, _ = await served()
+    second = world.apply(model=model("2"), rollout={"progressDeadline": "2m"})
+    world.fate(second, Fate(Kind.RUNNING))
+    await world.settle(limit=30)
+    since = world.time
+    world.sleep(300)
+    world.start_operator(away=Away(since - timedelta(days=365), world.time))
+    await world.settle(limit=80)
+    assert world.is_true("Reconciling")
+    await world.settle(limit=120)
+    assert world.condition("Stalled")["reason"] == "ProgressDeadlineExceeded"
 
 
 async def test_first_revision_that_failed_may_still_come_up() -> None:
