@@ -20,7 +20,7 @@ LENIENT: Json = {
 def model_deployment(name: str, uri: str, *, version: str = "1", **spec: Any) -> Json:
     """Return a ModelDeployment; `model` and `rollout` in `spec` are merged, the rest is taken as it is."""
     model = {"uri": uri, "version": version, **spec.pop("model", {})}
-    rollout = {"progressDeadline": "90s", "scaleDownDelay": "5s", **spec.pop("rollout", {})}
+    rollout = {"progressDeadline": "3m", "scaleDownDelay": "5s", **spec.pop("rollout", {})}
     return {
         "apiVersion": "pilothouse.dev/v1alpha1",
         "kind": "ModelDeployment",

@@ -85,12 +85,12 @@ class Kubectl:
     def ready(self, name: str) -> bool:
         return bool(self.conditions(name).get("Ready", {}).get("status") == "True")
 
-    def wait_ready(self, name: str, *, seconds: float = 120) -> Json:
+    def wait_ready(self, name: str, *, seconds: float = 300) -> Json:
         """Wait until a ModelDeployment is Ready and return its status."""
         until(lambda: self.ready(name), seconds=seconds, what=lambda: f"{name} is Ready: {self.status(name)}")
         return self.status(name)
 
-    def wait_stalled(self, name: str, *, seconds: float = 120) -> Json:
+    def wait_stalled(self, name: str, *, seconds: float = 300) -> Json:
         """Wait until a ModelDeployment is Stalled and return that condition."""
         until(
             lambda: self.reason_stalled(name),
@@ -104,11 +104,11 @@ class Kubectl:
         pods = self.list("pods", f"{LABEL_REVISION}={revision}")
         return {pod["metadata"]["uid"] for pod in pods if "deletionTimestamp" not in pod["metadata"]}
 
-    def wait_gone(self, revision: str, *, seconds: float = 60) -> None:
+    def wait_gone(self, revision: str, *, seconds: float = 180) -> None:
         """Wait until the pods of a revision are gone, or on their way out."""
         until(lambda: not self.pods(revision), seconds=seconds, what=lambda: self("get", "pods"))
 
-    def wait_for_reason(self, name: str, reason: str, *, seconds: float = 90) -> Json:
+    def wait_for_reason(self, name: str, reason: str, *, seconds: float = 240) -> Json:
         """Wait until Ready is False for this reason, of the present generation, and return the status."""
 
         def so() -> bool:
