@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 from onnx import helper, numpy_helper
 from torch import nn
@@ -298,6 +299,15 @@ def _two_models(place: Path, canary: Path) -> Path:
     return place
 
 
+def _example(array: np.ndarray[Any, Any], name: str = "input.x") -> Make:
+    def make(place: Path, canary: Path) -> Path:
+        save_torchscript(Affine(), place / "model.pt", None)
+        np.savez(place / "example.npz", **{name: array})
+        return place
+
+    return make
+
+
 def _unasked_python(place: Path, canary: Path) -> Path:
     return good.save_python(place, f"import os; os.mkdir({str(canary)!r})")
 
@@ -509,6 +519,8 @@ BAD_MODELS: Final = [
     BadModel("link-out", _linked_folder("/etc"), "'extra' is a symbolic link", "bert"),
     BadModel("link-within", _linked_folder("config.json"), "'extra' is a symbolic link", "bert"),
     BadModel("pipe", _pipe, "'pipe' is neither a file nor a folder", "bert"),
+    BadModel("example-of-objects", _example(np.array([{}])), "example.npz .* a pickle, which", "model"),
+    BadModel("example-of-nothing", _example(np.zeros(1), "output.y"), "no array input.NAME", "model"),
     BadModel("python-unasked", _unasked_python, r"holds a program \(model.py\)", "model"),
     BadModel(
         "python-raises", _python("1 / 0"), "model.py, line 1, .*ZeroDivision", "model", "python", **_LOADED

@@ -41,7 +41,6 @@ def test_a_path_in_the_image(source: Source, tmp_path: Path) -> None:
     ("uri", "reason", "permanent", "told"),
     [
         ("pvc://models/none.pt", FailureReason.MODEL_DOWNLOAD_FAILED, False, "No such file or directory"),
-        ("pvc://models/digits", FailureReason.MODEL_DOWNLOAD_FAILED, False, "Is a directory"),
         ("pvc://models/link.pt", FailureReason.INVALID_CONFIGURATION, True, "a path on it"),
         ("pvc://models/../secret", FailureReason.INVALID_CONFIGURATION, True, "a path on it"),
         ("pvc:///digits/x.pt", FailureReason.INVALID_CONFIGURATION, True, "takes a claim"),

@@ -107,3 +107,13 @@ def test_a_state_dict_with_more_than_tensors(tmp_path: Path) -> None:
     ):
         select(tmp_path / "a.pt", Format.STATEDICT, None, Options(FACTORY)).load(CPU)
     assert not (tmp_path / "canary").exists()
+
+
+def test_an_example_describes_the_inputs(tmp_path: Path) -> None:
+    save_safetensors(tmp_path / "a.safetensors")
+    np.savez(tmp_path / "example.npz", **{"input.x": X})
+    model = select(tmp_path, Format.AUTO, None, Options(FACTORY)).load(CPU)
+    assert model.signature == Signature(AFFINE.inputs, ())
+    assert warm_up(model, 8).max_batch == 8
+    declared = select(tmp_path, Format.AUTO, AFFINE, Options(FACTORY)).load(CPU)
+    assert declared.signature == AFFINE

@@ -12,7 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # read when the library is imported
+# Read when the library is imported.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 import numpy as np
 import torch
