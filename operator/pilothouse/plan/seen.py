@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -50,7 +50,7 @@ class Seen:
     jobs: tuple[Json, ...] = ()
     budgets: tuple[Json, ...] = ()
     autoscalers: tuple[Json, ...] = ()
-    away: Away | None = None
+    away: Away | None = field(default=None, kw_only=True)
 
     @property
     def key(self) -> Key:
