@@ -12,6 +12,8 @@ import pytest
 import torch
 import tritonclient.http as triton
 
+from dev.cluster.debian import install_missing
+from dev.cluster.report import Report
 from tests.support.runtime_process import runtime
 from tests.support.tiny_models import Affine
 from tests.support.written_models import (
@@ -44,6 +46,7 @@ class Model:
 
 def compiled(path: Path) -> Path:
     """Write the affine model compiled to native code."""
+    install_missing({"g++": "g++"}, Report())
     program = torch.export.export(
         Affine(), (torch.zeros(2, 3),), dynamic_shapes={"x": {0: torch.export.Dim("batch")}}
     )
