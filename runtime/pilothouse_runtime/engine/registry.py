@@ -79,6 +79,15 @@ def _is_safetensors(look: Look) -> bool:
     return look.head[8:9] == b"{" and (named or length <= _SAFETENSORS_HEADER)
 
 
+def _is_keras(look: Look) -> bool:
+    written = {"metadata.json", "config.json", "model.weights.h5"}
+    return len(written & look.archive) > 1  # one that lacks a part is told so
+
+
+def _is_saved_model(look: Look) -> bool:
+    return bool({"saved_model.pb", "saved_model.pbtxt"} & look.folder)
+
+
 def _is_transformers(look: Look) -> bool:
     weights = any(name.startswith(("model", "pytorch_model")) and "/" not in name for name in look.folder)
     return "config.json" in look.folder and weights
@@ -89,7 +98,7 @@ BACKENDS: Final = {
     backend.format: backend
     for backend in (
         Backend(Format.MLFLOW, lambda look: "MLmodel" in look.folder),
-        Backend(Format.TENSORFLOW, lambda look: "saved_model.pb" in look.folder, library="TensorFlow"),
+        Backend(Format.TENSORFLOW, _is_saved_model, "savedmodel", library="TensorFlow"),
         Backend(Format.TRANSFORMERS, _is_transformers, "transformers"),
         Backend(Format.TORCHSCRIPT, _is_torchscript, "torchscript"),
         Backend(
@@ -108,7 +117,7 @@ BACKENDS: Final = {
             " code and is never loaded; export the model with torch.export.save (.pt2) or torch.jit.save (.pt). The"
             " tensors of a state dict are read with model.format: statedict and a model.factory",
         ),
-        Backend(Format.KERAS, lambda look: {"metadata.json", "model.weights.h5"} <= look.archive),
+        Backend(Format.KERAS, _is_keras, "keras3"),
         Backend(Format.SAFETENSORS, _is_safetensors, "safetensors"),
         Backend(Format.ONNX, is_onnx, "onnx", library="ONNX Runtime"),
         Backend(
