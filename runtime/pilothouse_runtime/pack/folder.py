@@ -60,7 +60,11 @@ def staged(folder: Path) -> Iterator[Path]:
         if folder.exists():
             old = stage.with_name(f"{stage.name}.old")
             folder.rename(old)
-            stage.rename(folder)
+            try:
+                stage.rename(folder)
+            except OSError:
+                old.rename(folder)
+                raise
             shutil.rmtree(old)
         else:
             stage.rename(folder)

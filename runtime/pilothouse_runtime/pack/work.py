@@ -103,6 +103,7 @@ class Work:
         self._signature = self._observe()
         written = write(trained, self._inputs, self._free, self._signature, self._stage, wanted)
         self._file, self._format = written.path, written.format
+        self.notes.extend(written.limits)
         if written.refusal:
             self.notes.append(
                 f"written as TorchScript, since torch.export does not take it: {written.refusal}"

@@ -232,6 +232,28 @@ def test_a_fixed_batch_stays_fixed(tmp_path: Path) -> None:
     assert packed.rows == 4
 
 
+class Positions(nn.Module):
+    """Knows so many positions and no more, as Transformers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.arange(12.0))
+
+    def forward(self, series: torch.Tensor) -> torch.Tensor:
+        return series + self.positions[None, : series.shape[1]]
+
+
+def test_a_limit_of_a_free_size_is_found_and_told(tmp_path: Path) -> None:
+    series = np.ones((2, 5), np.float32)
+    packed = pack(Positions(), series, tmp_path / "packed", dynamic={"series": {1: "length"}})
+    assert packed.manifest.format == "exported"
+    assert packed.notes == ("length is at most 12, as torch.export found",)
+    long = np.ones((1, 12), np.float32)
+    np.testing.assert_allclose(served(packed, {"series": long})[0], long + np.arange(12))
+    with pytest.raises(PackError, match="the packed model fails on series"):
+        Served(packed.folder).answers({"series": np.ones((1, 13), np.float32)})
+
+
 class Halves(nn.Module):
     """Answers in BF16, and takes FP16."""
 

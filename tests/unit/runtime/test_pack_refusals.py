@@ -61,6 +61,7 @@ class Complex(nn.Module):
     [
         (Plain, X, {}, "model: is the class Plain; give an object of it, Plain()"),
         ({"weights": 1}, X, {}, "model: must be a module or a function, and is a dict"),
+        (type("Sequential", (Plain,), {"__module__": "keras.src.models"})(), X, {}, "model: is a Keras model; save it"),
         (Plain(), {"image": X}, {}, "example_inputs: 'image' is no argument of the model, which takes x"),
         (Plain(), {}, {}, "example_inputs: must hold an array"),
         (Plain(), (X, X), {}, "example_inputs: are 2, but the model takes x"),

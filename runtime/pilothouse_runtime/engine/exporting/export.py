@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import torch
 from torch import nn
+from torch._dynamo.exc import UserError
 
 from pilothouse_runtime.core.errors import PackError
 from pilothouse_runtime.core.manifest import fields_of
@@ -31,6 +32,9 @@ _AT: Final = re.compile(
 _FIXED: Final = re.compile(
     r"You marked (\w+) as dynamic but your code specialized it to be a constant \((\d+)\)"
 )
+# A size that is free within limits only, such as the positions that a Transformer knows.
+_FIX: Final = re.compile(r"(?P<name>\w+) = Dim\('\w+'(, min=(?P<min>\d+))?(, max=(?P<max>\d+))?\)")
+_LIMITS: Final = {"min": "least", "max": "most"}
 _LONGEST: Final = 300  # characters of torch's words
 
 Free = Mapping[str, Mapping[int, str]]  # of each input, the names of its free dimensions
@@ -42,11 +46,13 @@ class Written:
 
     Attributes:
         refusal: why it is TorchScript though torch.export was tried first; "" where it was not.
+        limits: of sizes that are free, in words.
     """
 
     format: Format
     path: Path
     refusal: str = ""
+    limits: tuple[str, ...] = ()
 
 
 def write(
@@ -71,8 +77,7 @@ def write(
     if wanted is not Format.TORCHSCRIPT and not refusal:
         path = folder / FILE_NAMES[Format.EXPORTED]
         try:
-            _write_exported(trained, inputs, free, path)
-            return Written(Format.EXPORTED, path)
+            return Written(Format.EXPORTED, path, limits=_write_exported(trained, inputs, free, path))
         except PackError:
             raise
         except Exception as error:
@@ -91,13 +96,44 @@ def write(
     return Written(Format.TORCHSCRIPT, path, "" if trained.is_scripted else refusal)
 
 
-def _write_exported(trained: Trained, inputs: Mapping[str, Array], free: Free, path: Path) -> None:
+def _write_exported(trained: Trained, inputs: Mapping[str, Array], free: Free, path: Path) -> tuple[str, ...]:
+    """Export the model, and return the limits of its free sizes, in words."""
     tensors = tensors_of(inputs)
-    dims = {name: torch.export.Dim(name) for sizes in free.values() for name in sizes.values()}
-    shapes = {name: {axis: dims[dim] for axis, dim in free.get(name, {}).items()} or None for name in tensors}
+    limits: dict[str, dict[str, int]] = {name: {} for sizes in free.values() for name in sizes.values()}
     with trained.asked(), torch.random.fork_rng(devices=[]), _quiet():
-        program = torch.export.export(trained.as_program(list(tensors)), (), tensors, dynamic_shapes=shapes)
+        model = trained.as_program(list(tensors))
+        while True:
+            dims = {name: torch.export.Dim(name, **limit) for name, limit in limits.items()}
+            shapes = {
+                name: {axis: dims[dim] for axis, dim in free.get(name, {}).items()} or None
+                for name in tensors
+            }
+            try:
+                program = torch.export.export(model, (), tensors, dynamic_shapes=shapes)
+                break
+            except UserError as error:
+                found = _limits(str(error))
+                if not found or all(limits.get(name) == limit for name, limit in found.items()):
+                    raise
+                limits |= found
         torch.export.save(program, path)
+    return tuple(
+        f"{name} is {' and '.join(f'at {_LIMITS[side]} {size}' for side, size in limit.items())}, as torch.export found"
+        for name, limit in limits.items()
+        if limit
+    )
+
+
+def _limits(text: str) -> dict[str, dict[str, int]]:
+    """Return the limits of sizes by name that torch says an export needs, or {} where it needs anything else."""
+    _, _, fixes = text.partition("Suggested fixes:\n")
+    found = {}
+    for line in fixes.partition("\n\n")[0].splitlines():
+        fix = _FIX.fullmatch(line.strip())
+        if not fix:
+            return {}
+        found[fix["name"]] = {side: int(fix[side]) for side in _LIMITS if fix[side]}
+    return found
 
 
 def _write_torchscript(trained: Trained, signature: Signature, path: Path) -> None:

@@ -37,6 +37,10 @@ class Trained:
             raise PackError(f"model: must be a module or a function, and is a {type(model).__name__}")
         if inspect.isclass(model):
             raise PackError(f"model: is the class {model.__name__}; give an object of it, {model.__name__}()")
+        if any(base.__module__.startswith("keras.") for base in type(model).__mro__):
+            raise PackError(
+                "model: is a Keras model; save it with model.save('model.keras'), and give that file"
+            )
         self.model = model
         self._outputs = tuple(outputs)
         self.module = _module_of(model)
