@@ -19,6 +19,7 @@ from pilothouse_runtime.pack.references import resolve
 from pilothouse_runtime.pack.samples import read_examples, read_golden_file
 from tests.support.tiny_models import Bomb, bomb, save_affine, save_torchscript, torch_bomb
 from tests.support.trained_models import Plain, Several, examples
+from tests.support.written_models import affine_onnx, save_onnx
 
 X = examples(Plain)["x"]
 
@@ -128,6 +129,7 @@ def test_model_files_are_copied_and_proved(tmp_path: Path) -> None:
     for file, signature in (
         (save_affine(tmp_path / "affine.pt2"), ("x FP32 [-1, 3]", "output_0 FP32 [-1, 2]")),
         (save_torchscript(nn.Linear(3, 2), tmp_path / "bare.pt", None), ("x FP32 [-1, 3]", "output_0 FP32 [-1, 2]")),
+        (save_onnx(tmp_path / "graph.onnx", affine_onnx()), ("x FP32 [-1, 3]", "y FP32 [-1, 2]")),
     ):  # fmt: skip
         packed = pack(file, x, tmp_path / f"{file.stem}-packed")
         assert (tmp_path / f"{file.stem}-packed" / f"model{file.suffix}").read_bytes() == file.read_bytes()
