@@ -1,5 +1,5 @@
-"""`python -m pilothouse_runtime` serves one model."""
+"""`python -m pilothouse_runtime` serves one model; with a command, see `pilothouse_runtime.cli`."""
 
-from pilothouse_runtime.app import main
+from pilothouse_runtime.cli.program import main
 
 main()

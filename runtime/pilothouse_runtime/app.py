@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import logging
@@ -23,7 +22,7 @@ from pilothouse_runtime.core.settings import Settings, read_settings
 from pilothouse_runtime.core.states import Phase, Readiness
 from pilothouse_runtime.engine.loader import Loaded, load
 from pilothouse_runtime.engine.source import Source
-from pilothouse_runtime.process import add_places, exit_now, leave_words
+from pilothouse_runtime.process import exit_now, leave_words, server_parser
 from pilothouse_runtime.serve import logs
 from pilothouse_runtime.serve.http.server import listen
 from pilothouse_runtime.serve.lifecycle import Front, Lifecycle
@@ -142,17 +141,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _place(arguments: Sequence[str] | None) -> Place:
-    parser = argparse.ArgumentParser(
-        prog="pilothouse-runtime",
-        description="Serves one model over the Open Inference Protocol v2. Which one, and how, is in the environment"
-        f" ({contract.ENV_PREFIX}...); what is given here is for running it outside a pod.",
+    parser = server_parser(
+        "Serves one model over the Open Inference Protocol v2. Which one, and how, is in the environment"
+        f" ({contract.ENV_PREFIX}...); what is given here is for running it outside a pod."
     )
-    parser.add_argument("--host", default="", help="address to listen on (all)")
-    parser.add_argument("--port", type=int, default=contract.HTTP_PORT, help="0 takes a free one and logs it")
-    parser.add_argument(
-        "--grpc-port", type=int, default=contract.GRPC_PORT, help="0 takes a free one and logs it"
-    )
-    add_places(parser)
     given = parser.parse_args(arguments)
     source = Source(given.cache_dir, given.pvc_mount)
     return Place(given.host, given.port, given.grpc_port, given.termination_log, source)

@@ -17,6 +17,22 @@ from pilothouse_runtime.core.errors import LoadError
 log = logging.getLogger(__name__)
 
 
+def server_parser(description: str) -> argparse.ArgumentParser:
+    """Return the parser of the server's flags, which a pod leaves at their defaults."""
+    parser = argparse.ArgumentParser(
+        prog="pilothouse-runtime",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--host", default="", help="address to listen on (all)")
+    parser.add_argument("--port", type=int, default=contract.HTTP_PORT, help="0 takes a free one and logs it")
+    parser.add_argument(
+        "--grpc-port", type=int, default=contract.GRPC_PORT, help="0 takes a free one and logs it"
+    )
+    add_places(parser)
+    return parser
+
+
 def add_places(parser: argparse.ArgumentParser) -> None:
     """Add the flags --termination-log, --cache-dir and --pvc-mount, which a pod leaves at their defaults."""
     parser.add_argument("--termination-log", type=Path, default=Path(contract.TERMINATION_LOG))

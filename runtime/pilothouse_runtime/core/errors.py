@@ -1,4 +1,4 @@
-"""The two ways to fail: a request that cannot be answered, and a process that cannot do what it is for."""
+"""The ways to fail: a request that cannot be answered, a process that cannot do what it is for, a model not packed."""
 
 from __future__ import annotations
 
@@ -76,3 +76,7 @@ class LoadError(Exception):
         self.reason = reason
         self.message = message
         self.permanent = permanent
+
+
+class PackError(Exception):
+    """A model cannot be packed; the message names the argument, the rule it broke, and what to do."""

@@ -13,6 +13,7 @@ from pilothouse_runtime.core.states import Phase, Readiness
 from pilothouse_runtime.engine.failures import no_gpu
 from pilothouse_runtime.engine.limits import usable_cpus
 from pilothouse_runtime.engine.model import LoadedModel, Options
+from pilothouse_runtime.engine.packed import choose
 from pilothouse_runtime.engine.selection import select
 from pilothouse_runtime.engine.source import Source, fetch
 from pilothouse_runtime.engine.warmup import Warm
@@ -50,7 +51,8 @@ def load(settings: Settings, source: Source, readiness: Readiness) -> Loaded:
     file = fetch(settings.uri, settings.digest, source, lambda message: tell(Phase.PULLING, message))
     tell(Phase.VERIFIED, f"sha256:{settings.digest}" if settings.digest else "no digest given")
     options = Options(settings.factory)
-    selected = select(file.path, settings.format, settings.signature, options, file.content_type)
+    chosen = choose(file.path, settings.format, settings.signature, verified=bool(settings.digest))
+    selected = select(chosen.path, chosen.format, chosen.signature, options, file.content_type)
     backend, name = selected.backend, selected.path.name
     tell(Phase.LOADING, f"starting {backend.library}")
     _share_cpus()

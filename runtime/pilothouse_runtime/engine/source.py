@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from pilothouse_runtime.contract import ENV_MODEL_URI, FailureReason
 from pilothouse_runtime.core.errors import LoadError
 from pilothouse_runtime.core.settings import bad_setting
+from pilothouse_runtime.digests import DigestError, digest_of
 from pilothouse_runtime.engine.download import Download, DownloadPolicy, failed
 from pilothouse_runtime.engine.formats import describe
 
@@ -91,13 +93,14 @@ def _on_claim(claim: str, name: str, source: Source) -> Path:
 def _existing(path: Path, source: Source, *, permanent: bool) -> Path:
     try:
         if path.is_dir():
-            return path
-        with path.open("rb"):
-            return path
+            os.scandir(path).close()
+        else:
+            path.open("rb").close()
     except OSError as error:
         raise failed(
             f"{path}: {error.strerror}; check {source.spec_field}.uri", permanent=permanent
         ) from None
+    return path
 
 
 def _downloaded(url: str, digest: str | None, source: Source, tell: Callable[[str], None]) -> LocalFile:
@@ -131,11 +134,17 @@ def sha256_of(path: Path) -> str:
 
 
 def _verify(file: LocalFile, digest: str, source: Source) -> None:
-    actual = sha256_of(file.path)
-    if actual != digest:
+    try:
+        actual = digest_of(file.path)
+    except DigestError as error:
+        told = f"the folder has no digest to compare with {source.spec_field}.digest: {error}"
+        raise LoadError(FailureReason.DIGEST_MISMATCH, told, permanent=True) from None
+    if actual != f"sha256:{digest}":
+        kind = "folder" if file.path.is_dir() else "file"
+        what = "" if file.path.is_dir() else f". What came is {describe(file.path, file.content_type)}"
         raise LoadError(
             FailureReason.DIGEST_MISMATCH,
-            f"the file has sha256:{actual}, but {source.spec_field}.digest is sha256:{digest}; either the file"
-            f" was changed or the digest is another file's. What came is {describe(file.path, file.content_type)}",
+            f"the {kind} has {actual}, but {source.spec_field}.digest is sha256:{digest}; either the {kind}"
+            f" was changed or the digest is another {kind}'s{what}",
             permanent=True,
         )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from pilothouse_runtime.contract import FailureReason, ValidationReport
 from pilothouse_runtime.core.errors import LoadError
+from pilothouse_runtime.core.tensors import Array
 from pilothouse_runtime.engine.source import LocalFile, Source, fetch
 from pilothouse_runtime.validate.client import Revision
 from pilothouse_runtime.validate.golden import Golden, not_done, read_golden
@@ -30,7 +31,7 @@ def validate(settings: ValidationSettings, source: Source, tell: Callable[[str],
     revision = Revision(
         "the new revision", settings.url, settings.model_name, FailureReason.VALIDATION_FAILED, tell
     )
-    size = revision.meet() or _batch_rows(golden)
+    size = revision.meet() or batch_rows(golden)
     stable = None
     if settings.stable_url:
         stable = Revision(
@@ -41,16 +42,8 @@ def validate(settings: ValidationSettings, source: Source, tell: Callable[[str],
             tell,
         )
         stable.meet()
-    names = list(golden.outputs)
     tally = Tally(settings.metric)
-    for start in range(0, golden.rows, size):
-        rows = slice(start, start + size)
-        inputs = {name: array[rows] for name, array in golden.inputs.items()}
-        answers = revision.answers(inputs, names)
-        if stable:
-            expected = stable.answers(inputs, names)
-        else:
-            expected = {name: array[rows] for name, array in golden.outputs.items()}
+    for answers, expected in answered(golden, revision, size, stable):
         try:
             tally.add(answers, expected)
         except MismatchError as error:
@@ -66,6 +59,27 @@ def validate(settings: ValidationSettings, source: Source, tell: Callable[[str],
     return ValidationReport(settings.metric, tally.value, tally.rows, f"{told} ({compared})")
 
 
+def answered(
+    golden: Golden, revision: Revision, size: int, stable: Revision | None = None
+) -> Iterator[tuple[dict[str, Array], dict[str, Array]]]:
+    """Yield, for `size` rows after the other, what the revision answers and what is expected.
+
+    Args:
+        stable: answers are expected to be those of this revision; None: the outputs of the data set.
+    Raises:
+        LoadError: one of the two does not answer as it should.
+    """
+    names = list(golden.outputs)
+    for start in range(0, golden.rows, size):
+        rows = slice(start, start + size)
+        inputs = {name: array[rows] for name, array in golden.inputs.items()}
+        answers = revision.answers(inputs, names)
+        if stable:
+            yield answers, stable.answers(inputs, names)
+        else:
+            yield answers, {name: array[rows] for name, array in golden.outputs.items()}
+
+
 def _fetched(settings: ValidationSettings, source: Source, tell: Callable[[str], None]) -> LocalFile:
     try:
         return fetch(settings.uri, settings.digest, source, tell)
@@ -75,6 +89,7 @@ def _fetched(settings: ValidationSettings, source: Source, tell: Callable[[str],
         raise not_done(f"the data set: {error.message}", permanent=error.permanent) from error
 
 
-def _batch_rows(golden: Golden) -> int:
+def batch_rows(golden: Golden) -> int:
+    """Return how many rows are sent at a time to a revision that takes any number."""
     row_bytes = sum(array.nbytes for array in golden.inputs.values()) // golden.rows
     return max(1, min(BATCH_ROWS, BATCH_BYTES // max(row_bytes, 1)))
