@@ -44,6 +44,7 @@ ENV_MAX_CONNECTION_AGE: Final = "PILOTHOUSE_MAX_CONNECTION_AGE_SECONDS"
 ENV_BATCH_MAX_SIZE: Final = "PILOTHOUSE_BATCH_MAX_SIZE"
 ENV_BATCH_MAX_DELAY: Final = "PILOTHOUSE_BATCH_MAX_DELAY_MS"
 ENV_ACCESS_LOG: Final = "PILOTHOUSE_ACCESS_LOG"  # 1: a JSON line for each inference request
+ENV_EXPLAIN: Final = "PILOTHOUSE_EXPLAIN"  # 1: requests may ask for explanations
 # Processes that serve the model; with more than one, they share its weights in memory, and the CPUs between them.
 ENV_WORKERS: Final = "PILOTHOUSE_WORKERS"
 ENV_LOG_LEVEL: Final = "PILOTHOUSE_LOG_LEVEL"
@@ -95,6 +96,10 @@ METRIC_MEMORY_USED: Final = (
     "pilothouse_memory_used_bytes"  # gauge, where there are several workers: of that limit
 )
 METRIC_WORKER_RESTARTS: Final = "pilothouse_worker_restarts_total"  # counter, where there are several
+METRIC_EXPLANATIONS: Final = "pilothouse_explanations_total"  # counter by `code`, where these are switched on
+METRIC_EXPLANATION_SECONDS: Final = (
+    "pilothouse_explanation_duration_seconds"  # histogram, from headers to answer
+)
 METRIC_LOAD_SECONDS: Final = "pilothouse_model_load_seconds"  # gauge: getting, checking, loading, warming up
 METRIC_MODEL_INFO: Final = "pilothouse_model_info"  # 1, with labels model, version, revision, format
 METRIC_READY: Final = "pilothouse_ready"  # 1 while new requests are welcome, else 0

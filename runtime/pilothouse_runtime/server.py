@@ -13,6 +13,7 @@ from pilothouse_runtime.core.batching import Limits, Queue
 from pilothouse_runtime.core.settings import Settings
 from pilothouse_runtime.core.states import Readiness
 from pilothouse_runtime.engine.batcher import Batcher
+from pilothouse_runtime.engine.explainer import Explainer
 from pilothouse_runtime.engine.limits import memory_limit
 from pilothouse_runtime.engine.loader import Loaded
 from pilothouse_runtime.engine.source import Source
@@ -20,6 +21,7 @@ from pilothouse_runtime.engine.threads import share
 from pilothouse_runtime.serve import openapi
 from pilothouse_runtime.serve.accesslog import AccessLog
 from pilothouse_runtime.serve.dataplane import DataPlane
+from pilothouse_runtime.serve.explain import Explaining
 from pilothouse_runtime.serve.http.server import HttpLimits, HttpServer
 from pilothouse_runtime.serve.metrics import Metrics
 from pilothouse_runtime.serve.rest import Rest
@@ -56,11 +58,13 @@ class Server:
             self._listeners.append(Tracing.from_environment(settings))
         observers = [listener.observe for listener in self._listeners]
         self.plane = DataPlane(settings, readiness, metrics, observers)
-        rest = Rest(self.plane, readiness, metrics, settings.max_request_bytes, openapi.document())
+        max_body = settings.max_request_bytes
+        self._explaining = Explaining(self.plane, metrics, settings.version, max_body)
+        rest = Rest(self.plane, readiness, metrics, max_body, openapi.document(), self._explaining)
         memory = memory_limit()
         limits = HttpLimits(
-            max_body=settings.max_request_bytes,
-            max_bodies=max(settings.max_request_bytes, memory // _BODIES_SHARE // settings.workers),
+            max_body=max_body,
+            max_bodies=max(max_body, memory // _BODIES_SHARE // settings.workers),
             max_age=settings.max_connection_age,
         )
         self.http = http = HttpServer(rest.admit, limits)
@@ -78,6 +82,9 @@ class Server:
         batcher = Batcher(loaded.model, description, waiting, loop, threads=threads, ran=metrics.ran)
         metrics.loaded(settings, description, seconds)
         metrics.watch(contract.METRIC_WAITING, "Requests that wait for the model.", lambda: batcher.waiting)
+        if settings.explain:
+            explainer = Explainer(loaded.model, max(1, description.max_batch), threads.beside)
+            self._explaining.attach(explainer)
         self.plane.attach(batcher)
 
     def flush(self) -> None:

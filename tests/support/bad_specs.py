@@ -220,6 +220,7 @@ BAD_SPECS: Final = (
     _runtime("no-workers", {"workers": 0}, "workers"),
     _runtime("too-many-workers", {"workers": 65}, "workers"),
     _runtime("access-log-is-text", {"accessLog": "yes"}, "accessLog"),
+    _runtime("explain-is-text", {"explain": "yes"}, "explain"),
     _runtime("cuda-without-gpu", {"device": "cuda"}, "device", Refused.CEL),
     _runtime("quantity-malformed", {"resources": {"limits": {"memory": "1 GB"}}}, "resources.limits.memory"),
     _runtime("quantity-negative", {"resources": {"limits": {"cpu": -1}}}, "resources.limits.cpu"),

@@ -237,6 +237,11 @@ class Runtime(SpecModel):
         description="Whether the pods log a line for each inference request. Default: false.",
         json_schema_extra=unfilled,
     )
+    explain: bool = Field(
+        default=False,
+        description="Whether requests may ask which parts of an input made the answer (:explain). Default: false.",
+        json_schema_extra=unfilled,
+    )
     resources: ResourceRequirements = Field(
         default_factory=ResourceRequirements, description="What each pod asks of its node."
     )

@@ -146,6 +146,7 @@ def _environment(name: str, revision: str, spec: ModelDeploymentSpec) -> list[Js
         contract.ENV_DEVICE: runtime.device,
         contract.ENV_WORKERS: runtime.workers if runtime.workers > 1 else "",
         contract.ENV_ACCESS_LOG: "1" if runtime.access_log else "",
+        contract.ENV_EXPLAIN: "1" if runtime.explain else "",
         **_batching(runtime.batching),
         **_drain(runtime),
     }

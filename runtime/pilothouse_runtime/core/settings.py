@@ -64,6 +64,7 @@ class Settings:
     log_level: str
     workers: int = 1  # processes
     factory: str = ""  # module:function
+    explain: bool = False
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -96,6 +97,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         log_level=log_level(environ),
         workers=_workers(environ),
         factory=_factory(environ),
+        explain=choice(environ, contract.ENV_EXPLAIN, ("0", "1"), "0") == "1",
     )
 
 

@@ -54,6 +54,7 @@ GOLDEN = (
     ("4e4aa6e81f", {"model": _URI, "runtime": {"batching": {"maxDelay": "5ms"}}}),
     ("759b0e4f24", {"model": _URI, "runtime": {"batching": {"maxSize": 1, "maxDelay": "0s"}}}),
     ("dd14c34741", {"model": _URI, "runtime": {"accessLog": True}}),
+    ("481e1b810d", {"model": _URI, "runtime": {"explain": True}}),
     ("db3660c8d1", {"model": _URI, "runtime": {"workers": 2}}),
     ("ac841e64fd", {"model": {**_URI, "inputs": [{"name": "x", "datatype": "BF16", "shape": [1]}]}}),
 )
@@ -79,6 +80,7 @@ def test_defaults_written_out_make_no_other_revision() -> None:
         "batching": {"maxSize": 32, "maxDelay": "2ms"},
         "workers": 1,
         "accessLog": False,
+        "explain": False,
         "resources": {"requests": {}, "limits": {}},
         "env": [],
         "nodeSelector": {},

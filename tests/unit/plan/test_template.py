@@ -54,6 +54,11 @@ def test_the_runtime_reads_whether_to_log_requests() -> None:
     assert not read_settings(environment()).access_log
 
 
+def test_the_runtime_reads_whether_to_explain() -> None:
+    assert read_settings(environment(explain=True)).explain
+    assert "PILOTHOUSE_EXPLAIN" not in environment(explain=False)
+
+
 def test_the_runtime_reads_how_many_workers_there_are_to_be() -> None:
     assert read_settings(environment(workers=4)).workers == 4
     assert read_settings(environment()).workers == 1
