@@ -45,6 +45,9 @@ ENV_BATCH_MAX_SIZE: Final = "PILOTHOUSE_BATCH_MAX_SIZE"
 ENV_BATCH_MAX_DELAY: Final = "PILOTHOUSE_BATCH_MAX_DELAY_MS"
 ENV_ACCESS_LOG: Final = "PILOTHOUSE_ACCESS_LOG"  # 1: a JSON line for each inference request
 ENV_EXPLAIN: Final = "PILOTHOUSE_EXPLAIN"  # 1: requests may ask for explanations
+# Of the golden data set (.npz) that inputs and outputs are compared with, and its sha256:..., which may be left out.
+ENV_DRIFT_PROFILE: Final = "PILOTHOUSE_DRIFT_PROFILE"
+ENV_DRIFT_DIGEST: Final = "PILOTHOUSE_DRIFT_DIGEST"
 # Processes that serve the model; with more than one, they share its weights in memory, and the CPUs between them.
 ENV_WORKERS: Final = "PILOTHOUSE_WORKERS"
 ENV_LOG_LEVEL: Final = "PILOTHOUSE_LOG_LEVEL"
@@ -100,6 +103,9 @@ METRIC_EXPLANATIONS: Final = "pilothouse_explanations_total"  # counter by `code
 METRIC_EXPLANATION_SECONDS: Final = (
     "pilothouse_explanation_duration_seconds"  # histogram, from headers to answer
 )
+METRIC_DRIFT: Final = "pilothouse_drift"  # gauge by `tensor` and `column`: population stability index
+METRIC_DRIFT_THRESHOLD: Final = "pilothouse_drift_threshold"  # gauge, the same: what it exceeds not by chance
+METRIC_DRIFT_ROWS: Final = "pilothouse_drift_rows"  # gauge: rows that were compared
 METRIC_LOAD_SECONDS: Final = "pilothouse_model_load_seconds"  # gauge: getting, checking, loading, warming up
 METRIC_MODEL_INFO: Final = "pilothouse_model_info"  # 1, with labels model, version, revision, format
 METRIC_READY: Final = "pilothouse_ready"  # 1 while new requests are welcome, else 0

@@ -21,11 +21,13 @@ from pilothouse_runtime.engine.threads import share
 from pilothouse_runtime.serve import openapi
 from pilothouse_runtime.serve.accesslog import AccessLog
 from pilothouse_runtime.serve.dataplane import DataPlane
+from pilothouse_runtime.serve.drift import Drift
 from pilothouse_runtime.serve.explain import Explaining
 from pilothouse_runtime.serve.http.server import HttpLimits, HttpServer
 from pilothouse_runtime.serve.metrics import Metrics
 from pilothouse_runtime.serve.rest import Rest
 from pilothouse_runtime.serve.tracing import Tracing, asked_for
+from pilothouse_runtime.serve.watching import Watched, Watcher
 
 _BODIES_SHARE = 4  # of the memory, one part in so many may be bodies of requests
 
@@ -85,7 +87,12 @@ class Server:
         if settings.explain:
             explainer = Explainer(loaded.model, max(1, description.max_batch), threads.beside)
             self._explaining.attach(explainer)
-        self.plane.attach(batcher)
+        watchers: list[Watcher] = []
+        if loaded.profile is not None:
+            drift = Drift(loaded.profile)
+            metrics.show(drift.families)
+            watchers.append(drift)
+        self.plane.attach(Watched(batcher, watchers) if watchers else batcher)
 
     def flush(self) -> None:
         """Write and send what is told of requests that have ended."""

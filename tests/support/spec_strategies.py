@@ -136,6 +136,7 @@ RUNTIMES = st.fixed_dictionaries(
         "workers": st.sampled_from([1, 2, 64]),
         "accessLog": st.booleans(),
         "explain": st.booleans(),
+        "drift": st.sampled_from([{"uri": "file:///golden.npz"}, {"uri": "https:///golden.npz"}]),
         "resources": st.fixed_dictionaries({}, optional={"requests": _AMOUNTS, "limits": _AMOUNTS}),
         "env": st.lists(_ENV, max_size=3, unique_by=lambda item: str(item["name"])),
         "nodeSelector": _MAP,

@@ -33,6 +33,8 @@ IMAGE_PATTERN: Final = r"^[^ \t\r\n]*$"
 
 _ACCELERATORS = "^(nvidia|amd)[.]com/"
 _WHOLE_NUMBER = "^[1-9][0-9]*$"
+# The serving container has no credentials and no volume but the model's.
+DRIFT_URI_PATTERN: Final = r"^(file|https?)://[^ \t\r\n]+$"
 
 
 class Format(StrEnum):
@@ -203,6 +205,25 @@ class Batching(SpecModel):
     rules = (between("maxDelay", "max_delay", "0s", "10s"),)
 
 
+class Drift(SpecModel):
+    """What the inputs and outputs of requests are compared with."""
+
+    uri: str = Field(
+        pattern=DRIFT_URI_PATTERN,
+        max_length=4096,
+        description="Golden data set, an .npz file as for rollout.validation: file:///path in the runtime image or "
+        "http(s)://host/path.",
+    )
+    digest: str | None = Field(
+        default=None,
+        pattern=DIGEST_PATTERN,
+        max_length=71,
+        description="sha256:<64 lower case hex digits> of that file.",
+    )
+
+    rules = URI_RULES
+
+
 def _has_accelerator(runtime: Runtime) -> bool:
     limits = runtime.resources.limits.items()
     return any(matches(_ACCELERATORS, key) and matches(_WHOLE_NUMBER, value) for key, value in limits)
@@ -241,6 +262,10 @@ class Runtime(SpecModel):
         default=False,
         description="Whether requests may ask which parts of an input made the answer (:explain). Default: false.",
         json_schema_extra=unfilled,
+    )
+    drift: Drift | None = Field(
+        default=None,
+        description="Compares the inputs and outputs of requests with a golden data set.",
     )
     resources: ResourceRequirements = Field(
         default_factory=ResourceRequirements, description="What each pod asks of its node."
@@ -285,6 +310,12 @@ class Runtime(SpecModel):
             "!has(self.device) || self.device != 'cuda' || has(self.resources) && has(self.resources.limits) "
             "&& self.resources.limits.exists(k, "
             f"k.matches('{_ACCELERATORS}') && string(self.resources.limits[k]).matches('{_WHOLE_NUMBER}'))",
+        ),
+        Rule(
+            "drift",
+            "needs one process in each pod, as each would see a part of the requests; leave out workers",
+            lambda self: self.drift is None or self.workers == 1,
+            "!has(self.drift) || !has(self.workers) || self.workers == 1",
         ),
         Rule(
             "env",

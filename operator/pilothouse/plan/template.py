@@ -147,6 +147,8 @@ def _environment(name: str, revision: str, spec: ModelDeploymentSpec) -> list[Js
         contract.ENV_WORKERS: runtime.workers if runtime.workers > 1 else "",
         contract.ENV_ACCESS_LOG: "1" if runtime.access_log else "",
         contract.ENV_EXPLAIN: "1" if runtime.explain else "",
+        contract.ENV_DRIFT_PROFILE: runtime.drift.uri if runtime.drift else "",
+        contract.ENV_DRIFT_DIGEST: runtime.drift.digest if runtime.drift else "",
         **_batching(runtime.batching),
         **_drain(runtime),
     }

@@ -65,6 +65,8 @@ class Settings:
     workers: int = 1  # processes
     factory: str = ""  # module:function
     explain: bool = False
+    drift_profile: str = ""  # uri
+    drift_digest: str | None = None
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -98,6 +100,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         workers=_workers(environ),
         factory=_factory(environ),
         explain=choice(environ, contract.ENV_EXPLAIN, ("0", "1"), "0") == "1",
+        drift_profile=_alone(environ, contract.ENV_DRIFT_PROFILE),
+        drift_digest=digest(environ, contract.ENV_DRIFT_DIGEST),
     )
 
 
@@ -114,6 +118,14 @@ def _factory(environ: Mapping[str, str]) -> str:
         raise bad_setting(
             contract.ENV_MODEL_FACTORY, "must be a module and a function in it, as in package.models:resnet"
         )
+    return value
+
+
+def _alone(environ: Mapping[str, str], name: str) -> str:
+    """Return a value that is for one process only: of several, each would see and tell a part."""
+    value = environ.get(name, "")
+    if value and _workers(environ) > 1:
+        raise bad_setting(name, f"needs one process; leave it out, or {contract.ENV_WORKERS}")
     return value
 
 

@@ -13,12 +13,15 @@ from pilothouse_runtime.core.states import Phase, Readiness
 from pilothouse_runtime.engine.failures import no_gpu
 from pilothouse_runtime.engine.limits import usable_cpus
 from pilothouse_runtime.engine.model import LoadedModel, Options
+from pilothouse_runtime.engine.profile import load_profile
 from pilothouse_runtime.engine.selection import select
 from pilothouse_runtime.engine.source import Source, fetch
 from pilothouse_runtime.engine.warmup import Warm
 
 if TYPE_CHECKING:
     import torch
+
+    from pilothouse_runtime.core.profiles import Profile
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,7 @@ class Loaded:
     description: ModelDescription
     warm: Warm
     together: bool  # it may run more than once at a time
+    profile: Profile | None = None  # that requests are compared with
 
 
 def load(settings: Settings, source: Source, readiness: Readiness) -> Loaded:
@@ -63,9 +67,10 @@ def load(settings: Settings, source: Source, readiness: Readiness) -> Loaded:
     description = ModelDescription(
         model.format, model.platform, model.signature, warm.max_batch, model.weight_bytes
     )
+    profile = load_profile(settings, source, model.signature, lambda message: tell(Phase.WARMING, message))
     # What was found to answer row by row keeps nothing from one run for the next. A GPU is one, whoever asks.
     together = warm.max_batch > 1 and model.device == "cpu" and model.reentrant
-    return Loaded(model, description, warm, together)
+    return Loaded(model, description, warm, together, profile)
 
 
 def _share_cpus() -> None:

@@ -188,6 +188,10 @@ class Metrics:
         """Show a gauge whose value is read when the page is asked for; in `SUMMED`, the sum of all processes."""
         self._gauges.append((name, help_text, read))
 
+    def show(self, families: Callable[[], Iterator[Metric]]) -> None:
+        """Show further metrics of this process, which are read when the page is asked for."""
+        self._registry.register(_Page(families))
+
     def publish(self) -> None:
         """Tell the other processes this one's parts of the gauges in `SUMMED`."""
         for name, _, read in self._gauges:

@@ -59,6 +59,14 @@ def test_the_runtime_reads_whether_to_explain() -> None:
     assert "PILOTHOUSE_EXPLAIN" not in environment(explain=False)
 
 
+def test_the_runtime_reads_what_to_compare_requests_with() -> None:
+    settings = read_settings(
+        environment(drift={"uri": "https://h/golden.npz", "digest": f"sha256:{64 * '0'}"})
+    )
+    assert (settings.drift_profile, settings.drift_digest) == ("https://h/golden.npz", 64 * "0")
+    assert not [name for name in environment() if "DRIFT" in name]
+
+
 def test_the_runtime_reads_how_many_workers_there_are_to_be() -> None:
     assert read_settings(environment(workers=4)).workers == 4
     assert read_settings(environment()).workers == 1
