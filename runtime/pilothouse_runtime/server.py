@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from pilothouse_runtime.serve.explain import Explaining
 from pilothouse_runtime.serve.http.server import HttpLimits, HttpServer
 from pilothouse_runtime.serve.metrics import Metrics
 from pilothouse_runtime.serve.rest import Rest
+from pilothouse_runtime.serve.sampling import Sampler
 from pilothouse_runtime.serve.tracing import Tracing, asked_for
 from pilothouse_runtime.serve.watching import Watched, Watcher
 
@@ -53,11 +55,18 @@ class Server:
     def __init__(self, settings: Settings, readiness: Readiness, metrics: Metrics) -> None:
         self._settings = settings
         self.metrics = metrics
-        self._listeners: list[AccessLog | Tracing] = []
+        self._listeners: list[AccessLog | Tracing | Sampler] = []
+        self._watchers: list[Watcher] = []
         if settings.access_log:
             self._listeners.append(AccessLog(sys.stderr.fileno()))
         if asked_for(os.environ):
             self._listeners.append(Tracing.from_environment(settings))
+        if settings.sampling:
+            # The pod's name: of several that share a volume, each has a file of its own.
+            sampler = Sampler(settings.sampling, socket.gethostname())
+            metrics.show(sampler.families)
+            self._watchers.append(sampler)
+            self._listeners.append(sampler)
         observers = [listener.observe for listener in self._listeners]
         self.plane = DataPlane(settings, readiness, metrics, observers)
         max_body = settings.max_request_bytes
@@ -87,12 +96,11 @@ class Server:
         if settings.explain:
             explainer = Explainer(loaded.model, max(1, description.max_batch), threads.beside)
             self._explaining.attach(explainer)
-        watchers: list[Watcher] = []
         if loaded.profile is not None:
             drift = Drift(loaded.profile)
             metrics.show(drift.families)
-            watchers.append(drift)
-        self.plane.attach(Watched(batcher, watchers) if watchers else batcher)
+            self._watchers.append(drift)
+        self.plane.attach(Watched(batcher, self._watchers) if self._watchers else batcher)
 
     def flush(self) -> None:
         """Write and send what is told of requests that have ended."""

@@ -43,6 +43,16 @@ class Device(StrEnum):
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """Which requests are kept, and where: a share of them, so many a minute, in files of so many bytes together."""
+
+    rate: float
+    directory: str
+    per_minute: int
+    max_bytes: int
+
+
+@dataclass(frozen=True)
 class Settings:
     """What the environment says; times in seconds."""
 
@@ -67,6 +77,7 @@ class Settings:
     explain: bool = False
     drift_profile: str = ""  # uri
     drift_digest: str | None = None
+    sampling: Sampling | None = None
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -102,6 +113,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         explain=choice(environ, contract.ENV_EXPLAIN, ("0", "1"), "0") == "1",
         drift_profile=_alone(environ, contract.ENV_DRIFT_PROFILE),
         drift_digest=digest(environ, contract.ENV_DRIFT_DIGEST),
+        sampling=_sampling(environ),
     )
 
 
@@ -119,6 +131,21 @@ def _factory(environ: Mapping[str, str]) -> str:
             contract.ENV_MODEL_FACTORY, "must be a module and a function in it, as in package.models:resnet"
         )
     return value
+
+
+def _sampling(environ: Mapping[str, str]) -> Sampling | None:
+    rate = number(environ, contract.ENV_SAMPLING_RATE, 0)
+    if not rate:
+        return None
+    if rate > 1:
+        raise bad_setting(contract.ENV_SAMPLING_RATE, "must be a number from 0 to 1")
+    _alone(environ, contract.ENV_SAMPLING_RATE)
+    return Sampling(
+        rate,
+        required(environ, contract.ENV_SAMPLING_DIRECTORY),
+        int(number(environ, contract.ENV_SAMPLING_PER_MINUTE, 60)),
+        int(number(environ, contract.ENV_SAMPLING_MAX_BYTES, 64 * 1024 * 1024)),
+    )
 
 
 def _alone(environ: Mapping[str, str], name: str) -> str:

@@ -55,6 +55,8 @@ GOLDEN = (
     ("759b0e4f24", {"model": _URI, "runtime": {"batching": {"maxSize": 1, "maxDelay": "0s"}}}),
     ("dd14c34741", {"model": _URI, "runtime": {"accessLog": True}}),
     ("481e1b810d", {"model": _URI, "runtime": {"explain": True}}),
+    ("85203430e4", {"model": _URI, "runtime": {"drift": {"uri": "file:///golden.npz"}}}),
+    ("030a6b424f", {"model": _URI, "runtime": {"sampling": {"rate": "1%", "claim": "samples"}}}),
     ("db3660c8d1", {"model": _URI, "runtime": {"workers": 2}}),
     ("ac841e64fd", {"model": {**_URI, "inputs": [{"name": "x", "datatype": "BF16", "shape": [1]}]}}),
 )
@@ -81,6 +83,8 @@ def test_defaults_written_out_make_no_other_revision() -> None:
         "workers": 1,
         "accessLog": False,
         "explain": False,
+        "drift": None,
+        "sampling": None,
         "resources": {"requests": {}, "limits": {}},
         "env": [],
         "nodeSelector": {},
