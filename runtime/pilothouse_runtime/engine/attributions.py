@@ -31,8 +31,9 @@ from pilothouse_runtime.core.explaining import (
 )
 from pilothouse_runtime.core.tensors import Datatype, Tensor
 from pilothouse_runtime.engine.datatypes import as_array, as_torch
+from pilothouse_runtime.engine.failures import first_cause
 from pilothouse_runtime.engine.likeness import copies, difference
-from pilothouse_runtime.engine.model import LoadedModel, first_cause
+from pilothouse_runtime.engine.model import LoadedModel
 from pilothouse_runtime.engine.results import named_tensors
 
 Check = Callable[[], None]

@@ -7,8 +7,9 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pilothouse_runtime.contract import ENV_EXPLAIN
 from pilothouse_runtime.core.predictor import ModelDescription
-from pilothouse_runtime.core.settings import Device, Settings
+from pilothouse_runtime.core.settings import Device, Settings, bad_setting
 from pilothouse_runtime.core.states import Phase, Readiness
 from pilothouse_runtime.engine.failures import no_gpu
 from pilothouse_runtime.engine.limits import usable_cpus
@@ -67,6 +68,9 @@ def load(settings: Settings, source: Source, readiness: Readiness) -> Loaded:
     description = ModelDescription(
         model.format, model.platform, model.signature, warm.max_batch, model.weight_bytes
     )
+    if settings.explain and not model.reentrant:
+        rule = "must be left out: a model of this format may not be run by two threads, and explanations have their own"
+        raise bad_setting(ENV_EXPLAIN, rule)
     profile = load_profile(settings, source, model.signature, lambda message: tell(Phase.WARMING, message))
     # What was found to answer row by row keeps nothing from one run for the next. A GPU is one, whoever asks.
     together = warm.max_batch > 1 and model.device == "cpu" and model.reentrant

@@ -18,12 +18,14 @@ from examples.digits.train import ConvolutionalNetwork, PlainNetwork, fit, logit
 from examples.digits.train import save_torchscript as save_digits
 from pilothouse_runtime.core.errors import RequestError
 from pilothouse_runtime.core.explaining import Explanation, Method, Options
+from pilothouse_runtime.core.settings import Device
 from pilothouse_runtime.core.tensors import Datatype, Signature, Tensor, TensorSpec
-from pilothouse_runtime.engine import exported, torchscript
 from pilothouse_runtime.engine.attributions import attribute
+from pilothouse_runtime.engine.backends import exported, onnx, torchscript
 from pilothouse_runtime.engine.model import LoadedModel
 from pilothouse_runtime.engine.warmup import warm_up
 from tests.support.tiny_models import save_exported, save_torchscript
+from tests.support.written_models import save_onnx
 
 CPU = torch.device("cpu")
 ROWS = 3
@@ -211,6 +213,16 @@ def test_a_model_without_gradients_can_still_be_occluded(
     explanation = explain(model, x_of(), target=1, method=Method.OCCLUSION, window=1)
     np.testing.assert_allclose(explanation.attributions[0].array[:, [0, 2]], 0)
     assert (explanation.attributions[0].array[:, 1] > 0).all()
+
+
+def test_a_model_that_torch_does_not_run_can_be_occluded(tmp_path: Path) -> None:
+    model = onnx.load(save_onnx(tmp_path / "affine.onnx"), Device.CPU, None)
+    with pytest.raises(
+        RequestError, match=r"this model \(onnx\) gives none: it is not run by torch; use occlusion"
+    ):
+        explain(model, x_of())
+    explanation = explain(model, x_of(), target=0, method=Method.FEATURE_ABLATION)
+    np.testing.assert_allclose(explanation.attributions[0].array, [[1, 4, 9], [4, 10, 18]], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
