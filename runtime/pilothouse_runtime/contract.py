@@ -44,6 +44,16 @@ ENV_MAX_CONNECTION_AGE: Final = "PILOTHOUSE_MAX_CONNECTION_AGE_SECONDS"
 ENV_BATCH_MAX_SIZE: Final = "PILOTHOUSE_BATCH_MAX_SIZE"
 ENV_BATCH_MAX_DELAY: Final = "PILOTHOUSE_BATCH_MAX_DELAY_MS"
 ENV_ACCESS_LOG: Final = "PILOTHOUSE_ACCESS_LOG"  # 1: a JSON line for each inference request
+ENV_EXPLAIN: Final = "PILOTHOUSE_EXPLAIN"  # 1: requests may ask for explanations
+# Of the golden data set (.npz) that inputs and outputs are compared with, and its sha256:..., which may be left out.
+ENV_DRIFT_PROFILE: Final = "PILOTHOUSE_DRIFT_PROFILE"
+ENV_DRIFT_DIGEST: Final = "PILOTHOUSE_DRIFT_DIGEST"
+# Keeping some requests with their answers: which share of them, 0 to 1 (0: none), where, the most in a minute, and the
+# most bytes of the files together.
+ENV_SAMPLING_RATE: Final = "PILOTHOUSE_SAMPLING_RATE"
+ENV_SAMPLING_DIRECTORY: Final = "PILOTHOUSE_SAMPLING_DIRECTORY"
+ENV_SAMPLING_PER_MINUTE: Final = "PILOTHOUSE_SAMPLING_PER_MINUTE"
+ENV_SAMPLING_MAX_BYTES: Final = "PILOTHOUSE_SAMPLING_MAX_BYTES"
 # Processes that serve the model; with more than one, they share its weights in memory, and the CPUs between them.
 ENV_WORKERS: Final = "PILOTHOUSE_WORKERS"
 ENV_LOG_LEVEL: Final = "PILOTHOUSE_LOG_LEVEL"
@@ -66,6 +76,7 @@ ENV_VALIDATION_TIMEOUT: Final = "PILOTHOUSE_VALIDATION_TIMEOUT_SECONDS"
 
 CACHE_DIR: Final = "/var/cache/pilothouse"
 PVC_MOUNT: Final = "/mnt/pvc"
+SAMPLES_MOUNT: Final = "/mnt/samples"
 TERMINATION_LOG: Final = "/dev/termination-log"
 # The kubelet keeps this many bytes of a termination message (Kubernetes, "Determine the Reason for Pod Failure").
 TERMINATION_LOG_LIMIT: Final = 4096
@@ -95,6 +106,14 @@ METRIC_MEMORY_USED: Final = (
     "pilothouse_memory_used_bytes"  # gauge, where there are several workers: of that limit
 )
 METRIC_WORKER_RESTARTS: Final = "pilothouse_worker_restarts_total"  # counter, where there are several
+METRIC_EXPLANATIONS: Final = "pilothouse_explanations_total"  # counter by `code`, where these are switched on
+METRIC_EXPLANATION_SECONDS: Final = (
+    "pilothouse_explanation_duration_seconds"  # histogram, from headers to answer
+)
+METRIC_DRIFT: Final = "pilothouse_drift"  # gauge by `tensor` and `column`: population stability index
+METRIC_DRIFT_THRESHOLD: Final = "pilothouse_drift_threshold"  # gauge, the same: what it exceeds not by chance
+METRIC_DRIFT_ROWS: Final = "pilothouse_drift_rows"  # gauge: rows that were compared
+METRIC_SAMPLES: Final = "pilothouse_samples_total"  # counter by `outcome`: written or dropped
 METRIC_LOAD_SECONDS: Final = "pilothouse_model_load_seconds"  # gauge: getting, checking, loading, warming up
 METRIC_MODEL_INFO: Final = "pilothouse_model_info"  # 1, with labels model, version, revision, format
 METRIC_READY: Final = "pilothouse_ready"  # 1 while new requests are welcome, else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from pilothouse_runtime.core.batching import Limits, Queue
 from pilothouse_runtime.core.settings import Settings
 from pilothouse_runtime.core.states import Readiness
 from pilothouse_runtime.engine.batcher import Batcher
+from pilothouse_runtime.engine.explainer import Explainer
 from pilothouse_runtime.engine.limits import memory_limit
 from pilothouse_runtime.engine.loader import Loaded
 from pilothouse_runtime.engine.source import Source
@@ -20,10 +22,14 @@ from pilothouse_runtime.engine.threads import share
 from pilothouse_runtime.serve import openapi
 from pilothouse_runtime.serve.accesslog import AccessLog
 from pilothouse_runtime.serve.dataplane import DataPlane
+from pilothouse_runtime.serve.drift import Drift
+from pilothouse_runtime.serve.explain import Explaining
 from pilothouse_runtime.serve.http.server import HttpLimits, HttpServer
 from pilothouse_runtime.serve.metrics import Metrics
 from pilothouse_runtime.serve.rest import Rest
+from pilothouse_runtime.serve.sampling import Sampler
 from pilothouse_runtime.serve.tracing import Tracing, asked_for
+from pilothouse_runtime.serve.watching import Watched, Watcher
 
 _BODIES_SHARE = 4  # of the memory, one part in so many may be bodies of requests
 
@@ -49,18 +55,27 @@ class Server:
     def __init__(self, settings: Settings, readiness: Readiness, metrics: Metrics) -> None:
         self._settings = settings
         self.metrics = metrics
-        self._listeners: list[AccessLog | Tracing] = []
+        self._listeners: list[AccessLog | Tracing | Sampler] = []
+        self._watchers: list[Watcher] = []
         if settings.access_log:
             self._listeners.append(AccessLog(sys.stderr.fileno()))
         if asked_for(os.environ):
             self._listeners.append(Tracing.from_environment(settings))
+        if settings.sampling:
+            # The pod's name: of several that share a volume, each has a file of its own.
+            sampler = Sampler(settings.sampling, socket.gethostname())
+            metrics.show(sampler.families)
+            self._watchers.append(sampler)
+            self._listeners.append(sampler)
         observers = [listener.observe for listener in self._listeners]
         self.plane = DataPlane(settings, readiness, metrics, observers)
-        rest = Rest(self.plane, readiness, metrics, settings.max_request_bytes, openapi.document())
+        max_body = settings.max_request_bytes
+        self._explaining = Explaining(self.plane, metrics, settings.version, max_body)
+        rest = Rest(self.plane, readiness, metrics, max_body, openapi.document(), self._explaining)
         memory = memory_limit()
         limits = HttpLimits(
-            max_body=settings.max_request_bytes,
-            max_bodies=max(settings.max_request_bytes, memory // _BODIES_SHARE // settings.workers),
+            max_body=max_body,
+            max_bodies=max(max_body, memory // _BODIES_SHARE // settings.workers),
             max_age=settings.max_connection_age,
         )
         self.http = http = HttpServer(rest.admit, limits)
@@ -78,7 +93,14 @@ class Server:
         batcher = Batcher(loaded.model, description, waiting, loop, threads=threads, ran=metrics.ran)
         metrics.loaded(settings, description, seconds)
         metrics.watch(contract.METRIC_WAITING, "Requests that wait for the model.", lambda: batcher.waiting)
-        self.plane.attach(batcher)
+        if settings.explain:
+            explainer = Explainer(loaded.model, max(1, description.max_batch), threads.beside)
+            self._explaining.attach(explainer)
+        if loaded.profile is not None:
+            drift = Drift(loaded.profile)
+            metrics.show(drift.families)
+            self._watchers.append(drift)
+        self.plane.attach(Watched(batcher, self._watchers) if self._watchers else batcher)
 
     def flush(self) -> None:
         """Write and send what is told of requests that have ended."""

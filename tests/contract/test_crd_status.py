@@ -9,6 +9,7 @@ import pytest
 
 from pilothouse.api import crd
 from pilothouse.api.conditions import Command, ConditionType, Outcome, Phase, Reason, RevisionState
+from pilothouse.plan.samples import Drifted
 from tests.support import structural
 from tests.support.bad_specs import BLUE_GREEN, CANARY
 from tests.support.played_pods import Fate, Kind
@@ -72,6 +73,9 @@ async def judged() -> list[dict[str, Any]]:
     world.command("abort", good)
     await world.wait(600)
     world.job_fate(world.apply(model=model("4"), replicas=3, rollout=BLUE_GREEN), validated(0.5))
+    await world.wait(600)
+    world.listener.drifted = Drifted(4096, {("input.x", "mean"): (0.3, 0.1)})
+    world.apply(model=model("5"), runtime={"drift": {"uri": "file:///golden.npz"}})
     await world.wait(600)
     return world.statuses
 

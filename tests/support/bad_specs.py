@@ -220,6 +220,21 @@ BAD_SPECS: Final = (
     _runtime("no-workers", {"workers": 0}, "workers"),
     _runtime("too-many-workers", {"workers": 65}, "workers"),
     _runtime("access-log-is-text", {"accessLog": "yes"}, "accessLog"),
+    _runtime(
+        "samples-of-nothing", {"sampling": {"rate": "0.0%", "claim": "a"}}, "sampling.rate", Refused.CEL
+    ),
+    _runtime("samples-of-more", {"sampling": {"rate": "100.1%", "claim": "a"}}, "sampling.rate", Refused.CEL),
+    _runtime("samples-in-words", {"sampling": {"rate": "few", "claim": "a"}}, "sampling.rate"),
+    _runtime("samples-to-nowhere", {"sampling": {"rate": "1%"}}, "sampling.claim"),
+    _runtime(
+        "samples-in-parts", {"sampling": {"rate": "1%", "claim": "a"}, "workers": 2}, "sampling", Refused.CEL
+    ),
+    _runtime("drift-from-nowhere", {"drift": {}}, "drift.uri"),
+    _runtime("drift-from-a-claim", {"drift": {"uri": "pvc://data/golden.npz"}}, "drift.uri"),
+    _runtime("drift-without-host", {"drift": {"uri": "https:///golden.npz"}}, "drift.uri", Refused.CEL),
+    _runtime("drift-digest", {"drift": {"uri": "file:///golden.npz", "digest": "md5:1"}}, "drift.digest"),
+    _runtime("drift-in-parts", {"drift": {"uri": "file:///golden.npz"}, "workers": 2}, "drift", Refused.CEL),
+    _runtime("explain-is-text", {"explain": "yes"}, "explain"),
     _runtime("cuda-without-gpu", {"device": "cuda"}, "device", Refused.CEL),
     _runtime("quantity-malformed", {"resources": {"limits": {"memory": "1 GB"}}}, "resources.limits.memory"),
     _runtime("quantity-negative", {"resources": {"limits": {"cpu": -1}}}, "resources.limits.cpu"),

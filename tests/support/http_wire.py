@@ -15,6 +15,7 @@ from pilothouse_runtime.core.states import Readiness
 from pilothouse_runtime.core.tensors import Datatype, Signature, Tensor, TensorSpec
 from pilothouse_runtime.serve.calls import Call
 from pilothouse_runtime.serve.dataplane import DataPlane
+from pilothouse_runtime.serve.explain import Explaining
 from pilothouse_runtime.serve.http.connection import Connection
 from pilothouse_runtime.serve.http.server import HttpLimits, HttpServer
 from pilothouse_runtime.serve.metrics import Metrics
@@ -160,7 +161,9 @@ class Wire:
         )
         self.model = Echo(self.loop, signature)
         plane.attach(self.model)
-        rest = Rest(plane, readiness, self.metrics, MAX_BODY, b"{}")
+        rest = Rest(
+            plane, readiness, self.metrics, MAX_BODY, b"{}", Explaining(plane, self.metrics, "1", MAX_BODY)
+        )
         self.server = HttpServer(rest.admit, HttpLimits(MAX_BODY, 4 * MAX_BODY, 0))
         self.server.date = b"now"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pilothouse.plan.samples import Source
+from pilothouse.plan.samples import Drifted, Source
 from pilothouse.plan.seen import Json
 from pilothouse_runtime.contract import Phase, PhaseTime, PodReport
 from tests.support.memory_cluster import MemoryCluster
@@ -26,6 +26,7 @@ class MemoryListener:
         says: what the pods of a revision say in place of that; None: nothing, as pods of other images.
         own: the same for single pods, by name.
         asked: how often pods were asked.
+        drifted: what all pods say of drift; asked_of_drift: how often they were asked that.
     """
 
     def __init__(self, cluster: MemoryCluster) -> None:
@@ -33,6 +34,13 @@ class MemoryListener:
         self.says: dict[str, PodReport | None] = {}
         self.own: dict[str, PodReport | None] = {}
         self.asked = 0
+        self.drifted: Drifted | None = None
+        self.asked_of_drift = 0
+
+    async def drift(self, pods: Sequence[Source]) -> Mapping[str, Drifted]:
+        """See `Listener`."""
+        self.asked_of_drift += len(pods)
+        return {pod.uid: self.drifted for pod in pods if self.drifted is not None}
 
     async def listen(self, pods: Sequence[Source]) -> Mapping[str, PodReport]:
         """See `Listener`."""

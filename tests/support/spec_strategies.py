@@ -135,6 +135,14 @@ RUNTIMES = st.fixed_dictionaries(
         ),
         "workers": st.sampled_from([1, 2, 64]),
         "accessLog": st.booleans(),
+        "explain": st.booleans(),
+        "sampling": st.sampled_from(
+            [
+                {"rate": rate, "claim": "samples"}
+                for rate in ("1%", "0%", "00.5%", "0100.0%", "101%", "100.01%")
+            ]
+        ),
+        "drift": st.sampled_from([{"uri": "file:///golden.npz"}, {"uri": "https:///golden.npz"}]),
         "resources": st.fixed_dictionaries({}, optional={"requests": _AMOUNTS, "limits": _AMOUNTS}),
         "env": st.lists(_ENV, max_size=3, unique_by=lambda item: str(item["name"])),
         "nodeSelector": _MAP,

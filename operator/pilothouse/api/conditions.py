@@ -165,3 +165,14 @@ class Command(StrEnum):
     """Hold the rollout where it is."""
     RESUME = "resume"
     """Let a held rollout go on."""
+
+
+class DriftLevel(StrEnum):
+    """How far the requests of a revision are from its golden data set, least first."""
+
+    NONE = "None"
+    """Not further than chance alone explains."""
+    MODERATE = "Moderate"
+    """Further than that: an index of 0.1 and more."""
+    MAJOR = "Major"
+    """An index of 0.25 and more: the model answers what it was not made for."""

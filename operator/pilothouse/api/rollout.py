@@ -18,7 +18,7 @@ PERCENTAGE_PATTERN: Final = r"^[0-9]{1,6}([.][0-9]{1,6})?%$"
 Percentage = Annotated[str, Field(pattern=PERCENTAGE_PATTERN, max_length=16)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
-_AT_MOST_ALL = "^(0*[0-9]{1,2}([.][0-9]+)?|0*100([.]0+)?)%$"
+AT_MOST_ALL = "^(0*[0-9]{1,2}([.][0-9]+)?|0*100([.]0+)?)%$"
 
 
 def fraction(text: str) -> float:
@@ -177,8 +177,8 @@ class Analysis(SpecModel):
         Rule(
             "maxErrorRate",
             "must be at most 100%: there are no more requests than all",
-            lambda self: self.max_error_rate is None or matches(_AT_MOST_ALL, self.max_error_rate),
-            f"!has(self.maxErrorRate) || self.maxErrorRate.matches('{_AT_MOST_ALL}')",
+            lambda self: self.max_error_rate is None or matches(AT_MOST_ALL, self.max_error_rate),
+            f"!has(self.maxErrorRate) || self.maxErrorRate.matches('{AT_MOST_ALL}')",
         ),
         between("maxLatencyP99", "max_latency_p99", "1ms"),
         Rule(

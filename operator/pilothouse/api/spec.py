@@ -20,11 +20,12 @@ from pilothouse.api.pods import (
     EnvVar,
     Labels,
     LocalObjectReference,
+    ObjectName,
     ResourceRequirements,
     Toleration,
     keys_rule,
 )
-from pilothouse.api.rollout import DIGEST_PATTERN, Rollout
+from pilothouse.api.rollout import AT_MOST_ALL, DIGEST_PATTERN, Percentage, Rollout
 from pilothouse.api.rules import Rule, SpecModel, matches, unfilled
 from pilothouse.api.uris import URI_PATTERN, URI_RULES
 
@@ -33,6 +34,8 @@ IMAGE_PATTERN: Final = r"^[^ \t\r\n]*$"
 
 _ACCELERATORS = "^(nvidia|amd)[.]com/"
 _WHOLE_NUMBER = "^[1-9][0-9]*$"
+# The serving container has no credentials and no volume but the model's.
+DRIFT_URI_PATTERN: Final = r"^(file|https?)://[^ \t\r\n]+$"
 
 
 class Format(StrEnum):
@@ -203,6 +206,55 @@ class Batching(SpecModel):
     rules = (between("maxDelay", "max_delay", "0s", "10s"),)
 
 
+class Drift(SpecModel):
+    """What the inputs and outputs of requests are compared with."""
+
+    uri: str = Field(
+        pattern=DRIFT_URI_PATTERN,
+        max_length=4096,
+        description="Golden data set, an .npz file as for rollout.validation: file:///path in the runtime image or "
+        "http(s)://host/path.",
+    )
+    digest: str | None = Field(
+        default=None,
+        pattern=DIGEST_PATTERN,
+        max_length=71,
+        description="sha256:<64 lower case hex digits> of that file.",
+    )
+
+    rules = URI_RULES
+
+
+class Sampling(SpecModel):
+    """Which requests are kept, with their answers, and where."""
+
+    rate: Percentage = Field(description="Share of the requests that are kept, such as 1%, at most 100%.")
+    claim: ObjectName = Field(description="PersistentVolumeClaim that they are written to, as JSON lines.")
+    max_per_minute: int = Field(
+        default=60,
+        ge=1,
+        le=6000,
+        description="The most that a pod keeps in a minute. Default: 60.",
+        json_schema_extra=unfilled,
+    )
+    max_megabytes: int = Field(
+        default=64,
+        ge=1,
+        le=102400,
+        description="The most that the files of a pod hold together, in 2^20 bytes. Default: 64.",
+        json_schema_extra=unfilled,
+    )
+
+    rules = (
+        Rule(
+            "rate",
+            "must be more than 0% and at most 100%",
+            lambda self: matches(AT_MOST_ALL, self.rate) and matches("[1-9]", self.rate),
+            f"self.rate.matches('{AT_MOST_ALL}') && self.rate.matches('[1-9]')",
+        ),
+    )
+
+
 def _has_accelerator(runtime: Runtime) -> bool:
     limits = runtime.resources.limits.items()
     return any(matches(_ACCELERATORS, key) and matches(_WHOLE_NUMBER, value) for key, value in limits)
@@ -236,6 +288,19 @@ class Runtime(SpecModel):
         default=False,
         description="Whether the pods log a line for each inference request. Default: false.",
         json_schema_extra=unfilled,
+    )
+    explain: bool = Field(
+        default=False,
+        description="Whether requests may ask which parts of an input made the answer (:explain). Default: false.",
+        json_schema_extra=unfilled,
+    )
+    drift: Drift | None = Field(
+        default=None,
+        description="Compares the inputs and outputs of requests with a golden data set.",
+    )
+    sampling: Sampling | None = Field(
+        default=None,
+        description="Keeps some requests with their answers. They hold what users sent.",
     )
     resources: ResourceRequirements = Field(
         default_factory=ResourceRequirements, description="What each pod asks of its node."
@@ -280,6 +345,18 @@ class Runtime(SpecModel):
             "!has(self.device) || self.device != 'cuda' || has(self.resources) && has(self.resources.limits) "
             "&& self.resources.limits.exists(k, "
             f"k.matches('{_ACCELERATORS}') && string(self.resources.limits[k]).matches('{_WHOLE_NUMBER}'))",
+        ),
+        Rule(
+            "drift",
+            "needs one process in each pod, as each would see a part of the requests; leave out workers",
+            lambda self: self.drift is None or self.workers == 1,
+            "!has(self.drift) || !has(self.workers) || self.workers == 1",
+        ),
+        Rule(
+            "sampling",
+            "needs one process in each pod; leave out workers",
+            lambda self: self.sampling is None or self.workers == 1,
+            "!has(self.sampling) || !has(self.workers) || self.workers == 1",
         ),
         Rule(
             "env",

@@ -12,7 +12,16 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from pilothouse.api.conditions import Command, ConditionType, Outcome, Phase, Reason, RevisionState, Verdict
+from pilothouse.api.conditions import (
+    Command,
+    ConditionType,
+    DriftLevel,
+    Outcome,
+    Phase,
+    Reason,
+    RevisionState,
+    Verdict,
+)
 
 Time = Annotated[
     str,
@@ -134,6 +143,14 @@ class PhaseStatus(StatusModel):
     took: str = Field(description="How long it took.")
 
 
+class DriftStatus(StatusModel):
+    """How far the requests of a revision are from its golden data set. Written when the level changes."""
+
+    level: DriftLevel = Field(description="None, Moderate or Major.")
+    message: str = Field(description="What was found when the level changed, for people.")
+    since: Time = Field(description="Since when it is so.")
+
+
 class RevisionStatus(StatusModel):
     """One revision: a spec.model and spec.runtime that was asked for."""
 
@@ -157,6 +174,9 @@ class RevisionStatus(StatusModel):
     )
     phases: tuple[PhaseStatus, ...] = Field(
         default=(), description="What it did in that time, and how long each took."
+    )
+    drift: DriftStatus | None = Field(
+        default=None, description="How far its requests are from its golden data set, where it has one."
     )
     promoted: bool = Field(
         default=False,

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from pilothouse.plan.actions import Action, Notice
-from pilothouse.plan.samples import Ask, Samples, Source
+from pilothouse.plan.samples import Ask, Drifted, Samples, Source
 from pilothouse.plan.seen import Json, Key, Seen
 from pilothouse_runtime.contract import PodReport
 
@@ -35,10 +35,13 @@ class Sampler(Protocol):
 
 
 class Listener(Protocol):
-    """Asks runtime pods how far they are."""
+    """Asks runtime pods how far they are, and how far their requests are from what they should be."""
 
     async def listen(self, pods: Sequence[Source]) -> Mapping[str, PodReport]:
         """Return what pods say of themselves, by uid. Never raises: who does not answer, or not so, is left out."""
+
+    async def drift(self, pods: Sequence[Source]) -> Mapping[str, Drifted]:
+        """Return what pods' metrics say of drift, by uid. Never raises: who says nothing is left out."""
 
 
 class Applier(Protocol):

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from pilothouse.control.errors import BlockedError, ConflictError, GoneError, TransientError
 from pilothouse.control.ports import Applier, Listener, Reader, Recorder, Sampler, StatusWriter, Telemetry
+from pilothouse.plan import drift
 from pilothouse.plan.actions import Action, Apply, Delete, Label, Notice
 from pilothouse.plan.answers import Problem
 from pilothouse.plan.decide import Decision, blocked, decide, questions
@@ -101,10 +102,12 @@ class Reconciler:
             return Result("gone")
         seen = replace(seen, away=self._away)
         now = self._clock()
-        samples, reports = await asyncio.gather(
-            self._measured(seen, now), self._listener.listen(inquiries(seen))
+        samples, reports, drifted = await asyncio.gather(
+            self._measured(seen, now),
+            self._listener.listen(inquiries(seen)),
+            self._listener.drift(drift.inquiries(seen)),
         )
-        decision = decide(seen, self._defaults, now, samples, reports)
+        decision = decide(seen, self._defaults, now, samples, reports, drifted)
         problem, notices = decision.problem, decision.notices
         state = decision.state
         interrupted: Exception | None = None

@@ -1,16 +1,17 @@
-"""Asks runtime pods that do not serve yet how far they are."""
+"""Asks runtime pods that do not serve yet how far they are, and those that do what they see of drift."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import aiohttp
 
 from pilothouse.metrics.asking import Patience, ask_each, url_of
+from pilothouse.metrics.drift import read_drift
 from pilothouse.metrics.fetch import NoAnswerError, client, fetch
-from pilothouse.plan.samples import Source
+from pilothouse.plan.samples import Drifted, Source
 from pilothouse_runtime import contract
 from pilothouse_runtime.contract import PodReport
 
@@ -39,6 +40,21 @@ class HttpListener:
 
         await ask_each(pods, ask, self._patience)
         return reports
+
+    async def drift(self, pods: Sequence[Source]) -> Mapping[str, Drifted]:
+        """Return what pods' metrics say of drift, by uid. Never raises: who says nothing is left out."""
+        drifted: dict[str, Drifted] = {}
+
+        async def ask(pod: Source) -> None:
+            with suppress(NoAnswerError):
+                url = url_of(pod, self._port, contract.METRICS_PATH)
+                status, page = await fetch(self._session, url, self._patience.one)
+                told = read_drift(page) if status == 200 else None
+                if told is not None:
+                    drifted[pod.uid] = told
+
+        await ask_each(pods, ask, self._patience)
+        return drifted
 
     async def _report(self, pod: Source) -> PodReport | None:
         try:

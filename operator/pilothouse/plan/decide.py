@@ -16,7 +16,7 @@ from pilothouse.plan.answers import Problem
 from pilothouse.plan.facts import Facts, pods_of, sources
 from pilothouse.plan.judging import analysed
 from pilothouse.plan.memory import load
-from pilothouse.plan.samples import Ask, Samples
+from pilothouse.plan.samples import Ask, Drifted, Samples
 from pilothouse.plan.seen import Json, Seen
 from pilothouse.plan.state import State
 from pilothouse.plan.template import Defaults
@@ -48,6 +48,7 @@ def decide(
     now: datetime,
     samples: Samples | None = None,
     reports: Mapping[str, PodReport] | None = None,
+    drift: Mapping[str, Drifted] | None = None,
 ) -> Decision:
     """Decide one pass from what was seen; the same arguments give the same decision.
 
@@ -60,11 +61,12 @@ def decide(
         now: the time of this pass.
         samples: the answer to `questions`.
         reports: the answers of the pods that `loading.inquiries` names, by uid.
+        drift: those of the pods that `drift.inquiries` names.
     """
     status = seen.body.get("status") or {}
     state = load(status)
     try:
-        facts = _facts(seen, defaults, now, samples, reports)
+        facts = _facts(seen, defaults, now, samples, reports, drift)
     except InvalidSpec as error:
         problem = Problem(Reason.INVALID_SPEC, str(error))
         return Decision(None, state, notices=tuple(_news(status, problem)), problem=problem)
@@ -119,6 +121,7 @@ def _facts(
     now: datetime,
     samples: Samples | None = None,
     reports: Mapping[str, PodReport] | None = None,
+    drift: Mapping[str, Drifted] | None = None,
 ) -> Facts:
     """Return what the spec asks for beside what was seen.
 
@@ -130,7 +133,7 @@ def _facts(
     if analysis is not None and analysis.prometheus and not defaults.prometheus:
         message = "cannot be asked: the operator knows no Prometheus; set the chart's prometheus.url"
         raise InvalidSpec((Wrong("spec.rollout.analysis.prometheus", message),))
-    return Facts(seen, spec, children.target_name(seen, spec), now, samples, reports or {})
+    return Facts(seen, spec, children.target_name(seen, spec), now, samples, reports or {}, drift or {})
 
 
 def blocked(seen: Seen, problem: Problem) -> tuple[Notice, ...]:

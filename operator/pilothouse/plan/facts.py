@@ -15,7 +15,7 @@ from pilothouse.plan import routing
 from pilothouse.plan.causes import Diagnosis, diagnose
 from pilothouse.plan.clock import after, moment
 from pilothouse.plan.routing import gate, step_weight
-from pilothouse.plan.samples import Samples, Source
+from pilothouse.plan.samples import Drifted, Samples, Source
 from pilothouse.plan.seen import Json, Seen
 from pilothouse.plan.state import Rollout, State
 from pilothouse.plan.weights import Split, split
@@ -83,7 +83,7 @@ def limited_surge(spec: ModelDeploymentSpec) -> int | None:
 
 @dataclass(frozen=True)
 class Facts:
-    """One look, and what it is judged by; `reports` are what pods said of themselves, by their uid."""
+    """One look, and what it is judged by; `reports` and `drift` are what pods said, by their uid."""
 
     seen: Seen
     spec: ModelDeploymentSpec
@@ -91,6 +91,7 @@ class Facts:
     now: datetime
     samples: Samples | None = None
     reports: Mapping[str, PodReport] = field(default_factory=dict)
+    drift: Mapping[str, Drifted] = field(default_factory=dict)
     _ready: dict[str | None, int] = field(default_factory=dict, compare=False)
 
     @property

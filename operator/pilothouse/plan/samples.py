@@ -83,3 +83,16 @@ class Samples:
     seconds: float
     traffic: Mapping[str, Traffic] = field(default_factory=dict)
     answers: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Drifted:
+    """How far a pod's requests are from the golden data set.
+
+    Attributes:
+        rows: that it has looked at.
+        columns: index, and what chance does not exceed, by tensor and column.
+    """
+
+    rows: int
+    columns: Mapping[tuple[str, str], tuple[float, float]]

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pilothouse.api import names
 from pilothouse.api.conditions import Phase, RevisionState
-from pilothouse.plan import loading, routing
+from pilothouse.plan import drift, loading, routing
 from pilothouse.plan.answers import Finding, Problem, available, conditions, ready, trouble
 from pilothouse.plan.facts import Facts, is_ready, pods_of
 from pilothouse.plan.judging import milliseconds
@@ -92,6 +92,7 @@ def _entry(
         if cause is not None:
             data |= {"reason": str(cause[0]), "message": cause[1]}
     data |= loading.shown(seen, entry, facts.reports if facts is not None else {}, now)
+    data |= drift.shown(seen, entry, facts)
     return data | _traffic(seen, facts, state, entry)
 
 

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from pilothouse.api import names
-from pilothouse.api.spec import Batching, Format, Model, ModelDeploymentSpec, Runtime
+from pilothouse.api.rollout import fraction
+from pilothouse.api.spec import Batching, Format, Model, ModelDeploymentSpec, Runtime, Sampling
 from pilothouse.plan.seen import Json
 from pilothouse_runtime import contract
 
@@ -17,6 +18,7 @@ CONTAINER = "model"
 _DRAIN_DELAY_SECONDS = 5
 # Between the runtime's own end of draining and the kubelet's SIGKILL, so that the last answer is written.
 _DRAIN_MARGIN_SECONDS = 2
+_GROUP = 65532  # of the runtime image's user: what it may write on a volume belongs to it
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ def pod_template(name: str, revision: str, spec: ModelDeploymentSpec, defaults: 
     runtime = spec.runtime
     claim = claim_of(spec.model.uri)
     pod = restricted_pod(runtime, _container(name, revision, spec, defaults), claim)
+    if runtime.sampling:
+        pod = _with_samples(pod, runtime.sampling.claim)
     metadata: Json = {
         "labels": {
             **runtime.pod_labels,
@@ -149,6 +153,10 @@ def _environment(name: str, revision: str, spec: ModelDeploymentSpec) -> list[Js
         contract.ENV_DEVICE: runtime.device,
         contract.ENV_WORKERS: runtime.workers if runtime.workers > 1 else "",
         contract.ENV_ACCESS_LOG: "1" if runtime.access_log else "",
+        contract.ENV_EXPLAIN: "1" if runtime.explain else "",
+        contract.ENV_DRIFT_PROFILE: runtime.drift.uri if runtime.drift else "",
+        contract.ENV_DRIFT_DIGEST: runtime.drift.digest if runtime.drift else "",
+        **_sampling(runtime.sampling),
         **_batching(runtime.batching),
         **_drain(runtime),
     }
@@ -179,6 +187,28 @@ def _batching(batching: Batching) -> dict[str, str]:
     if batching.max_delay != default.max_delay:
         given[contract.ENV_BATCH_MAX_DELAY] = batching.max_delay.removesuffix("ms")
     return given
+
+
+def _sampling(sampling: Sampling | None) -> dict[str, str]:
+    if sampling is None:
+        return {}
+    return {
+        contract.ENV_SAMPLING_RATE: f"{fraction(sampling.rate):.12g}",
+        contract.ENV_SAMPLING_DIRECTORY: contract.SAMPLES_MOUNT,
+        contract.ENV_SAMPLING_PER_MINUTE: str(sampling.max_per_minute),
+        contract.ENV_SAMPLING_MAX_BYTES: str(sampling.max_megabytes << 20),
+    }
+
+
+def _with_samples(pod: Json, claim: str) -> Json:
+    """Return the pod with a volume that its model's container may write to, as the user that it is."""
+    model = pod["containers"][0]
+    mount = {"name": "samples", "mountPath": contract.SAMPLES_MOUNT}
+    return pod | {
+        "securityContext": pod["securityContext"] | {"fsGroup": _GROUP},
+        "containers": [model | {"volumeMounts": [*model["volumeMounts"], mount]}, *pod["containers"][1:]],
+        "volumes": [*pod["volumes"], {"name": "samples", "persistentVolumeClaim": {"claimName": claim}}],
+    }
 
 
 def _drain(runtime: Runtime) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from pilothouse.api.conditions import Phase, RevisionState
+from pilothouse.plan import drift
 from pilothouse.plan.decide import Decision
 from pilothouse.plan.facts import Facts
 from pilothouse.plan.forward import step_end
@@ -38,6 +39,8 @@ def look_again(decision: Decision, seen: Seen, status: Json, now: datetime) -> f
     ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status["conditions"])
     times = [(moment - now).total_seconds() for moment in _moments(state, facts)]
     times = [seconds_ for seconds_ in times if seconds_ > 0]
+    if drift.watched(state, facts):
+        times.append(drift.LOOK.total_seconds())
     rollout = state.rollout
     if rollout is not None and not ready and _watched(rollout):
         elapsed = (now - rollout.since).total_seconds()

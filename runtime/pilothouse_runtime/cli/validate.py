@@ -25,10 +25,10 @@ from pilothouse_runtime.cli.usage import (
 )
 from pilothouse_runtime.contract import FailureReason
 from pilothouse_runtime.core.errors import LoadError
+from pilothouse_runtime.engine.golden import read_golden
 from pilothouse_runtime.engine.source import LocalFile
 from pilothouse_runtime.process import exit_now
 from pilothouse_runtime.validate.client import Revision
-from pilothouse_runtime.validate.golden import read_golden
 from pilothouse_runtime.validate.scores import Metric, MismatchError, Tally
 from pilothouse_runtime.validate.validation import answered, batch_rows
 

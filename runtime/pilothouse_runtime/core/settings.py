@@ -43,6 +43,16 @@ class Device(StrEnum):
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """Which requests are kept, and where: a share of them, so many a minute, in files of so many bytes together."""
+
+    rate: float
+    directory: str
+    per_minute: int
+    max_bytes: int
+
+
+@dataclass(frozen=True)
 class Settings:
     """What the environment says; times in seconds."""
 
@@ -64,6 +74,10 @@ class Settings:
     log_level: str
     workers: int = 1  # processes
     factory: str = ""  # module:function
+    explain: bool = False
+    drift_profile: str = ""  # uri
+    drift_digest: str | None = None
+    sampling: Sampling | None = None
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -96,6 +110,10 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         log_level=log_level(environ),
         workers=_workers(environ),
         factory=_factory(environ),
+        explain=choice(environ, contract.ENV_EXPLAIN, ("0", "1"), "0") == "1",
+        drift_profile=_alone(environ, contract.ENV_DRIFT_PROFILE),
+        drift_digest=digest(environ, contract.ENV_DRIFT_DIGEST),
+        sampling=_sampling(environ),
     )
 
 
@@ -112,6 +130,29 @@ def _factory(environ: Mapping[str, str]) -> str:
         raise bad_setting(
             contract.ENV_MODEL_FACTORY, "must be a module and a function in it, as in package.models:resnet"
         )
+    return value
+
+
+def _sampling(environ: Mapping[str, str]) -> Sampling | None:
+    rate = number(environ, contract.ENV_SAMPLING_RATE, 0)
+    if not rate:
+        return None
+    if rate > 1:
+        raise bad_setting(contract.ENV_SAMPLING_RATE, "must be a number from 0 to 1")
+    _alone(environ, contract.ENV_SAMPLING_RATE)
+    return Sampling(
+        rate,
+        required(environ, contract.ENV_SAMPLING_DIRECTORY),
+        int(number(environ, contract.ENV_SAMPLING_PER_MINUTE, 60)),
+        int(number(environ, contract.ENV_SAMPLING_MAX_BYTES, 64 * 1024 * 1024)),
+    )
+
+
+def _alone(environ: Mapping[str, str], name: str) -> str:
+    """Return a value that is for one process only: of several, each would see and tell a part."""
+    value = environ.get(name, "")
+    if value and _workers(environ) > 1:
+        raise bad_setting(name, f"needs one process; leave it out, or {contract.ENV_WORKERS}")
     return value
 
 

@@ -7,19 +7,23 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pilothouse_runtime.contract import ENV_EXPLAIN
 from pilothouse_runtime.core.predictor import ModelDescription
-from pilothouse_runtime.core.settings import Device, Settings
+from pilothouse_runtime.core.settings import Device, Settings, bad_setting
 from pilothouse_runtime.core.states import Phase, Readiness
 from pilothouse_runtime.engine.failures import no_gpu
 from pilothouse_runtime.engine.limits import usable_cpus
 from pilothouse_runtime.engine.model import LoadedModel, Options
 from pilothouse_runtime.engine.packed import choose
+from pilothouse_runtime.engine.profile import load_profile
 from pilothouse_runtime.engine.selection import select
 from pilothouse_runtime.engine.source import Source, fetch
 from pilothouse_runtime.engine.warmup import Warm
 
 if TYPE_CHECKING:
     import torch
+
+    from pilothouse_runtime.core.profiles import Profile
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +36,7 @@ class Loaded:
     description: ModelDescription
     warm: Warm
     together: bool  # it may run more than once at a time
+    profile: Profile | None = None  # that requests are compared with
 
 
 def load(settings: Settings, source: Source, readiness: Readiness) -> Loaded:
@@ -65,9 +70,13 @@ def load(settings: Settings, source: Source, readiness: Readiness) -> Loaded:
     description = ModelDescription(
         model.format, model.platform, model.signature, warm.max_batch, model.weight_bytes
     )
+    if settings.explain and not model.reentrant:
+        rule = "must be left out: a model of this format may not be run by two threads, and explanations have their own"
+        raise bad_setting(ENV_EXPLAIN, rule)
+    profile = load_profile(settings, source, model.signature, lambda message: tell(Phase.WARMING, message))
     # What was found to answer row by row keeps nothing from one run for the next. A GPU is one, whoever asks.
     together = warm.max_batch > 1 and model.device == "cpu" and model.reentrant
-    return Loaded(model, description, warm, together)
+    return Loaded(model, description, warm, together, profile)
 
 
 def _share_cpus() -> None:

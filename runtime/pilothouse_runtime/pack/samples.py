@@ -11,8 +11,8 @@ import numpy as np
 
 from pilothouse_runtime.core.errors import LoadError, PackError
 from pilothouse_runtime.core.tensors import Array
+from pilothouse_runtime.engine.golden import INPUT, OUTPUT, Golden, read_golden
 from pilothouse_runtime.engine.source import LocalFile
-from pilothouse_runtime.validate.golden import INPUT, OUTPUT, Golden, read_golden
 from pilothouse_runtime.validate.validation import BATCH_ROWS
 
 BATCH: Final = "batch"  # the name of the first dimension, where it is rows

@@ -24,6 +24,7 @@ from pilothouse_runtime.digests import digest_of
 from pilothouse_runtime.engine.exporting.export import write
 from pilothouse_runtime.engine.exporting.served import Served
 from pilothouse_runtime.engine.exporting.trained import SEED, Trained, as_arrays, by_name
+from pilothouse_runtime.engine.golden import MAX_BYTES
 from pilothouse_runtime.pack.compare import Comparison, bound, is_close
 from pilothouse_runtime.pack.samples import (
     BATCH,
@@ -36,7 +37,6 @@ from pilothouse_runtime.pack.samples import (
     variations,
 )
 from pilothouse_runtime.pack.snippet import Gate
-from pilothouse_runtime.validate.golden import MAX_BYTES
 from pilothouse_runtime.validate.scores import Metric, MismatchError, Tally
 
 _LIBRARIES: Final = ("pilothouse", "torch", "numpy")

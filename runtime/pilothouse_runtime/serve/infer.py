@@ -24,7 +24,7 @@ _BINARY: Final = b"application/octet-stream"
 _WORTH_COMPRESSING: Final = 1024  # bytes
 _LONG: Final = 65536  # bytes; more are compressed in a thread, while the loop goes on
 # What a proxy says of how long it waits (Envoy, "HTTP header manipulation"), in milliseconds.
-_PROXY_TIMEOUT: Final = b"x-envoy-expected-rq-timeout-ms"
+PROXY_TIMEOUT: Final = b"x-envoy-expected-rq-timeout-ms"
 
 
 class Inference:
@@ -109,8 +109,8 @@ class _Request(ABC):
 
     def _begin(self, body: Body) -> None:
         try:
-            if _PROXY_TIMEOUT in self.exchange.headers:
-                waits = _milliseconds(self.exchange.headers[_PROXY_TIMEOUT])
+            if PROXY_TIMEOUT in self.exchange.headers:
+                waits = milliseconds(self.exchange.headers[PROXY_TIMEOUT])
                 self.call.deadline = self.call.started + waits
             self.infer(body)
         except RequestError as error:
@@ -199,10 +199,10 @@ def _own_fault() -> RequestError:
     return RequestError(Code.INTERNAL, "the server failed on this request; its log says why")
 
 
-def _milliseconds(value: bytes) -> float:
+def milliseconds(value: bytes) -> float:
     """Return the seconds in a header of milliseconds."""
     if not value.isdigit() or len(value) > 12:
-        raise invalid(f"{_PROXY_TIMEOUT.decode()}: must be a number of milliseconds")
+        raise invalid(f"{PROXY_TIMEOUT.decode()}: must be a number of milliseconds")
     return int(value) / 1000
 
 

@@ -85,7 +85,7 @@ def _zeros(count: int) -> Cells:
 class Block:
     """What one process counts, and its parts of the gauges `SUMMED` as they were when it last told them."""
 
-    __slots__ = ("batches", "codes", "gauges", "seconds", "stages")
+    __slots__ = ("batches", "codes", "explained", "explaining", "gauges", "seconds", "stages")
 
     def __init__(self, allot: Callable[[int], Cells] = _zeros) -> None:
         self.codes = allot(len(_CODES))
@@ -93,6 +93,8 @@ class Block:
         self.stages = tuple(Histogram(STAGE_BUCKETS, allot) for _ in STAGES)
         self.batches = Histogram(BATCH_BUCKETS, allot)
         self.gauges = allot(len(SUMMED))
+        self.explained = allot(len(_CODES))
+        self.explaining = Histogram(BUCKETS, allot)
 
     @property
     def requests(self) -> float:
@@ -132,6 +134,7 @@ class Metrics:
         self._readiness = readiness
         self._gauges: list[tuple[str, str, Callable[[], float]]] = []
         self._info: GaugeMetricFamily | None = None
+        self._explains = False
         self._registry = CollectorRegistry()
         self._registry.register(_Page(self._families))
         if processes:
@@ -156,8 +159,14 @@ class Metrics:
         """Take in one run of the model."""
         self._batches.observe(rows)
 
+    def explained(self, code: int, seconds: float) -> None:
+        """Take in a request for an explanation that has ended so."""
+        self._own.explained[_CODE_AT[code]] += 1
+        self._own.explaining.observe(seconds)
+
     def loaded(self, settings: Settings, model: ModelDescription, seconds: float) -> None:
         """Tell what was loaded and how long it took."""
+        self._explains = settings.explain
         self._info = GaugeMetricFamily(
             contract.METRIC_MODEL_INFO,
             "The model that is loaded.",
@@ -179,6 +188,10 @@ class Metrics:
         """Show a gauge whose value is read when the page is asked for; in `SUMMED`, the sum of all processes."""
         self._gauges.append((name, help_text, read))
 
+    def show(self, families: Callable[[], Iterator[Metric]]) -> None:
+        """Show further metrics of this process, which are read when the page is asked for."""
+        self._registry.register(_Page(families))
+
     def publish(self) -> None:
         """Tell the other processes this one's parts of the gauges in `SUMMED`."""
         for name, _, read in self._gauges:
@@ -192,13 +205,9 @@ class Metrics:
 
     def _families(self) -> Iterator[Metric]:
         blocks = self._blocks
-        requests = CounterMetricFamily(
-            contract.METRIC_REQUESTS, "Inference requests by HTTP status.", labels=["code"]
+        yield _by_code(
+            contract.METRIC_REQUESTS, "Inference requests by HTTP status.", [block.codes for block in blocks]
         )
-        for code, counts in zip(_CODES, zip(*(block.codes for block in blocks), strict=True), strict=True):
-            if count := sum(counts):
-                requests.add_metric([str(code)], count)
-        yield requests
         yield HistogramMetricFamily(
             contract.METRIC_REQUEST_SECONDS,
             "Seconds from the headers of an inference request to its answer.",
@@ -218,6 +227,17 @@ class Metrics:
             "Rows that the model ran at once.",
             *Histogram.read([block.batches for block in blocks]),
         )
+        if self._explains:
+            yield _by_code(
+                contract.METRIC_EXPLANATIONS,
+                "Requests for explanations by HTTP status.",
+                [block.explained for block in blocks],
+            )
+            yield HistogramMetricFamily(
+                contract.METRIC_EXPLANATION_SECONDS,
+                "Seconds from the headers of a request for an explanation to its answer.",
+                *Histogram.read([block.explaining for block in blocks]),
+            )
         state = self._readiness.state
         yield _gauge(contract.METRIC_READY, "Whether new requests are welcome.", state.ready)
         phases = GaugeMetricFamily(
@@ -265,3 +285,12 @@ class _Page(Collector):
 
 def _gauge(name: str, help_text: str, value: float) -> Metric:
     return GaugeMetricFamily(name, help_text, value=float(value))
+
+
+def _by_code(name: str, help_text: str, counted: Sequence[Cells]) -> Metric:
+    """Return a counter of the sums of what all processes have counted, in cells by `_CODES`."""
+    family = CounterMetricFamily(name, help_text, labels=["code"])
+    for code, counts in zip(_CODES, zip(*counted, strict=True), strict=True):
+        if count := sum(counts):
+            family.add_metric([str(code)], count)
+    return family

@@ -57,7 +57,7 @@ def document() -> bytes:
         "info": {
             "title": "Pilothouse model server",
             "version": "2",
-            "summary": "The Open Inference Protocol v2, and version 1's predictions",
+            "summary": "The Open Inference Protocol v2, version 1's predictions, and explanations",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": _paths(),
@@ -86,7 +86,11 @@ def _paths() -> Part:
         },
         "/v1/models/{model}:predict": {
             "parameters": [_reference("parameters", "Model")],
-            "post": _predict(),
+            "post": _version_1("predict", "Predict", "The predictions."),
+        },
+        "/v1/models/{model}:explain": {
+            "parameters": [_reference("parameters", "Model")],
+            "post": _version_1("explainV1", "ExplainV1", "The attributions."),
         },
     }
     of_model, of_version = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
@@ -97,6 +101,8 @@ def _paths() -> Part:
         paths[path] = {**named, "get": metadata}
         paths[f"{path}/ready"] = {**named, "get": ready}
         paths[f"{path}/infer"] = {**named, "post": _infer(f"infer{suffix}")}
+        explain = _infer(f"explain{suffix}", "Explain", "The attributions. Binary ones")
+        paths[f"{path}/explain"] = {**named, "post": explain}
     return paths
 
 
@@ -114,12 +120,12 @@ def _metrics() -> Part:
     return {"operationId": "metrics", "responses": _ordered(responses | _errors())}
 
 
-def _infer(name: str) -> Part:
+def _infer(name: str, kind: str = "Infer", what: str = "The prediction. Binary outputs") -> Part:
     header = {"schema": {"type": "integer", "minimum": 0}}
     told = "Bytes of the JSON part of the body; what follows is the raw data of tensors that say so."
     answer = _answer(
-        "The prediction. Binary outputs follow the JSON part.",
-        {**_json("InferResponse"), "application/octet-stream": {}},
+        f"{what} follow the JSON part.",
+        {**_json(f"{kind}Response"), "application/octet-stream": {}},
         {HEADER_LENGTH: {**header, "description": f"{told} Left out where there are none."}, **_ENCODED},
     )
     return {
@@ -128,20 +134,20 @@ def _infer(name: str) -> Part:
         "requestBody": {
             "required": True,
             "description": "May be compressed: Content-Encoding gzip or deflate.",
-            "content": {**_json("InferRequest"), "application/octet-stream": {}},
+            "content": {**_json(f"{kind}Request"), "application/octet-stream": {}},
         },
         "responses": _ordered({"200": answer, **_errors(*_RUN)}),
     }
 
 
-def _predict() -> Part:
-    answer = _answer("The predictions.", _json("PredictResponse"), _ENCODED)
+def _version_1(name: str, kind: str, meaning: str) -> Part:
+    answer = _answer(meaning, _json(f"{kind}Response"), _ENCODED)
     return {
-        "operationId": "predict",
+        "operationId": name,
         "requestBody": {
             "required": True,
             "description": "May be compressed: Content-Encoding gzip or deflate.",
-            "content": _json("PredictRequest"),
+            "content": _json(f"{kind}Request"),
         },
         "responses": _ordered({"200": answer, **_errors(*_RUN)}),
     }

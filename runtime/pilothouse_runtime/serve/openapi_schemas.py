@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from pilothouse_runtime.codecs.oip import HEADER_LENGTH
 from pilothouse_runtime.contract import Phase
+from pilothouse_runtime.core.explaining import DEFAULT_STEPS, MOST_STEPS, Method
 from pilothouse_runtime.core.tensors import ANY, Datatype
 
 Schema = dict[str, Any]
@@ -75,6 +76,7 @@ def schemas() -> dict[str, Schema]:
         "ModelList": _object({"models": {"type": "array", "items": _TEXT}}),
         **_version_2(),
         **_version_1(),
+        **_explanations(),
     }
 
 
@@ -184,6 +186,61 @@ def _version_1() -> dict[str, Schema]:
                 _object({"outputs": {"description": "Of several outputs, an object by their names."}}),
             ]
         },
+    }
+
+
+def _explanations() -> dict[str, Schema]:
+    size: Schema = {"type": "integer", "minimum": 1}
+    sizes: Schema = {
+        "description": "For all dimensions of a row, for each of them, or by input.",
+        "type": ["integer", "array", "object"],
+    }
+    parameters: Schema = {
+        "type": "object",
+        "properties": {
+            "method": {"enum": [str(method) for method in Method]},
+            "output": {"type": ["string", "null"], "description": "Which output; of one, that one."},
+            "target": {
+                "type": ["integer", "array", "null"],
+                "items": {"type": "integer"},
+                "description": "A class for all rows, or one for each; of outputs with more than two dimensions, an"
+                " index in each but the first. Where it is left out: the class with the largest score.",
+            },
+            "baseline": {
+                "type": ["number", "array", "object"],
+                "description": "What stands for nothing: a number, a row, or these by input. 0.",
+            },
+            "steps": size
+            | {"maximum": MOST_STEPS, "description": f"Of integrated gradients. {DEFAULT_STEPS}."},
+            "window": sizes,
+            "strides": sizes,
+            "timeout": {"type": ["integer", "null"], "minimum": 0, "description": "Microseconds."},
+            "binary_data_output": _FLAG,
+        },
+        "additionalProperties": False,
+    }
+    told: dict[str, Schema] = {
+        "method": {"enum": [str(method) for method in Method]},
+        "output": _TEXT,
+        "target": {"type": "array", "items": {"type": "integer"}},
+        "convergence_delta": {"type": "array", "items": {"type": ["number", "null"]}},
+    }
+    optional = ("target", "convergence_delta")
+    of_version_2, of_version_1 = _version_2(), _version_1()
+    asked, answered = of_version_2["InferRequest"], of_version_2["InferResponse"]
+    properties = {name: schema for name, schema in asked["properties"].items() if name != "outputs"}
+    return {
+        "ExplainRequest": _object(properties | {"parameters": parameters}, ("id", "parameters")),
+        "ExplainResponse": _object(answered["properties"] | {"parameters": _object(told, optional)}, ("id",)),
+        "ExplainV1Request": {
+            "oneOf": [
+                form | {"properties": form["properties"] | {"parameters": parameters}}
+                for form in of_version_1["PredictRequest"]["oneOf"]
+            ]
+        },
+        "ExplainV1Response": _object(
+            {"explanations": {"description": "In rows or columns, as predictions are."}, **told}, optional
+        ),
     }
 
 

@@ -12,6 +12,7 @@ from pilothouse_runtime import contract
 from pilothouse_runtime.core.errors import Code, RequestError
 from pilothouse_runtime.core.states import Readiness, ready_body
 from pilothouse_runtime.serve.dataplane import DataPlane
+from pilothouse_runtime.serve.explain import Explaining
 from pilothouse_runtime.serve.http.exchange import Exchange
 from pilothouse_runtime.serve.infer import Inference
 from pilothouse_runtime.serve.metrics import Metrics
@@ -30,12 +31,20 @@ class Rest:
 
     Args:
         schema: the OpenAPI document that describes all of this.
+        explaining: takes requests for explanations.
     """
 
     def __init__(
-        self, plane: DataPlane, readiness: Readiness, metrics: Metrics, max_body: int, schema: bytes
+        self,
+        plane: DataPlane,
+        readiness: Readiness,
+        metrics: Metrics,
+        max_body: int,
+        schema: bytes,
+        explaining: Explaining,
     ) -> None:
         self._plane = plane
+        self._explaining = explaining
         self._readiness = readiness
         self._metrics = metrics
         self._schema = schema
@@ -67,10 +76,12 @@ class Rest:
             contract.METRICS_PATH: {"GET": lambda exchange, names: self._page},
             r"/openapi\.json": {"GET": lambda exchange, names: self._document},
             f"{model}/infer": {"POST": self._inference.admit},
+            f"{model}/explain": {"POST": self._explaining.admit},
             f"{model}/ready": get(self._model_ready),
             model: get(lambda model, version: (self._plane.model_metadata(model, version), 200)),
             r"/v1/models": get(lambda **_: ({"models": [self._plane.model_name]}, 200)),
             r"/v1/models/(?P<model>[^/]+):predict": {"POST": self._inference.admit_v1},
+            r"/v1/models/(?P<model>[^/]+):explain": {"POST": self._explaining.admit},
             r"/v1/models/(?P<model>[^/:]+)": get(self._v1_ready),
         }
         return [(re.compile(path), methods) for path, methods in table.items()]

@@ -14,10 +14,10 @@ from typing import Final, NoReturn
 from pilothouse_runtime import contract
 from pilothouse_runtime.core.errors import LoadError
 from pilothouse_runtime.engine.download import DownloadPolicy
+from pilothouse_runtime.engine.golden import not_done
 from pilothouse_runtime.engine.source import Source
 from pilothouse_runtime.process import add_places, exit_now, leave, leave_words
 from pilothouse_runtime.serve import logs
-from pilothouse_runtime.validate.golden import not_done
 from pilothouse_runtime.validate.settings import ValidationSettings, read_validation_settings
 from pilothouse_runtime.validate.validation import validate
 

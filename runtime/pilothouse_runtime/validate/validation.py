@@ -8,9 +8,9 @@ from typing import Final
 from pilothouse_runtime.contract import FailureReason, ValidationReport
 from pilothouse_runtime.core.errors import LoadError
 from pilothouse_runtime.core.tensors import Array
+from pilothouse_runtime.engine.golden import Golden, not_done, read_golden
 from pilothouse_runtime.engine.source import LocalFile, Source, fetch
 from pilothouse_runtime.validate.client import Revision
-from pilothouse_runtime.validate.golden import Golden, not_done, read_golden
 from pilothouse_runtime.validate.scores import MismatchError, Tally
 from pilothouse_runtime.validate.settings import ValidationSettings
 

@@ -47,19 +47,24 @@ def told() -> dict[str, Any]:
 def fitting() -> dict[str, Any]:
     """Return the document of one server: only the name and the inputs of its model, as JSON."""
     narrow = told()
-    parameters, schemas = narrow["components"]["parameters"], narrow["components"]["schemas"]
-    parameters["Model"]["schema"] = {"enum": ["tiny"]}
-    parameters["Version"]["schema"] = {"enum": ["7"]}
+    named, schemas = narrow["components"]["parameters"], narrow["components"]["schemas"]
+    named["Model"]["schema"] = {"enum": ["tiny"]}
+    named["Version"]["schema"] = {"enum": ["7"]}
     for path in narrow["paths"].values():
         if "post" in path:
             path["post"]["requestBody"]["content"].pop("application/octet-stream", None)
             path["post"]["parameters"] = []
     values, counts = tensor("values", "FP32", [1, 2], NUMBER), tensor("counts", "INT64", [1], WHOLE)
-    schemas["InferRequest"] = only(
-        inputs={"type": "array", "prefixItems": [values, counts], "minItems": 2, "maxItems": 2}
+    inputs = {"type": "array", "prefixItems": [values, counts], "minItems": 2, "maxItems": 2}
+    parameters = only(
+        output={"const": "scaled"}, method={"enum": ["integrated_gradients", "feature_ablation"]}
     )
+    schemas["InferRequest"] = only(inputs=inputs)
+    schemas["ExplainRequest"] = only(inputs=inputs, parameters=parameters)
     row = only(values={"type": "array", "items": NUMBER, "minItems": 2, "maxItems": 2}, counts=WHOLE)
-    schemas["PredictRequest"] = only(instances={"type": "array", "items": row, "minItems": 1, "maxItems": 5})
+    rows = {"type": "array", "items": row, "minItems": 1, "maxItems": 5}
+    schemas["PredictRequest"] = only(instances=rows)
+    schemas["ExplainV1Request"] = only(instances=rows, parameters=parameters)
     return narrow
 
 
@@ -82,7 +87,7 @@ def tensor(name: str, datatype: str, shape: list[int], items: dict[str, Any]) ->
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("openapi")
     model = save_mixer(folder / "mixer.pt2")
-    with runtime(folder, f"file://{model}", MODEL_VERSION="7") as process:
+    with runtime(folder, f"file://{model}", MODEL_VERSION="7", EXPLAIN="1") as process:
         process.wait_ready()
         yield process.url
         assert process.process.poll() is None

@@ -9,7 +9,7 @@ import pytest
 from pilothouse.api.parse import parse
 from pilothouse.plan.seen import Json
 from pilothouse.plan.template import Defaults, pod_template
-from pilothouse_runtime.core.settings import read_settings
+from pilothouse_runtime.core.settings import Sampling, read_settings
 from tests.support.spec_strategies import model_deployment
 from tests.support.world import World, model
 from tests.unit.plan.given import blue_green, served
@@ -72,6 +72,28 @@ def test_the_runtime_reads_the_batching_that_was_asked_for(batching: Json, rows:
 def test_the_runtime_reads_whether_to_log_requests() -> None:
     assert read_settings(environment(accessLog=True)).access_log
     assert not read_settings(environment()).access_log
+
+
+def test_the_runtime_reads_whether_to_explain() -> None:
+    assert read_settings(environment(explain=True)).explain
+    assert "PILOTHOUSE_EXPLAIN" not in environment(explain=False)
+
+
+def test_the_runtime_reads_what_to_compare_requests_with() -> None:
+    settings = read_settings(
+        environment(drift={"uri": "https://h/golden.npz", "digest": f"sha256:{64 * '0'}"})
+    )
+    assert (settings.drift_profile, settings.drift_digest) == ("https://h/golden.npz", 64 * "0")
+    assert not [name for name in environment() if "DRIFT" in name]
+
+
+def test_the_runtime_reads_which_requests_to_keep() -> None:
+    asked = {"rate": "0.5%", "claim": "samples", "maxPerMinute": 6, "maxMegabytes": 1}
+    assert read_settings(environment(sampling=asked)).sampling == Sampling(0.005, "/mnt/samples", 6, 1 << 20)
+    assert read_settings(environment()).sampling is None
+    mounts = {mount["name"]: mount for mount in container(sampling=asked)["volumeMounts"]}
+    assert mounts["samples"] == {"name": "samples", "mountPath": "/mnt/samples"}
+    assert "samples" not in {mount["name"] for mount in container()["volumeMounts"]}
 
 
 def test_the_runtime_reads_how_many_workers_there_are_to_be() -> None:

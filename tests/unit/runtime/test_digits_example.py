@@ -15,10 +15,10 @@ import yaml
 
 from pilothouse_runtime.core.tensors import Datatype, Signature, Tensor, TensorSpec
 from pilothouse_runtime.engine.backends import exported, torchscript
+from pilothouse_runtime.engine.golden import read_golden
 from pilothouse_runtime.engine.model import LoadedModel
 from pilothouse_runtime.engine.source import LocalFile
 from pilothouse_runtime.engine.warmup import warm_up
-from pilothouse_runtime.validate.golden import read_golden
 from pilothouse_runtime.validate.scores import Metric, Tally
 
 ROOT = Path(__file__).parents[3]

@@ -15,9 +15,9 @@ from pilothouse.api.parse import parse
 from pilothouse_runtime.core.manifest import MANIFEST_FILE, parse_manifest
 from pilothouse_runtime.digests import digest_of
 from pilothouse_runtime.engine.exporting.served import Served
+from pilothouse_runtime.engine.golden import read_golden
 from pilothouse_runtime.engine.source import LocalFile
 from pilothouse_runtime.pack import Packed, PackError, pack
-from pilothouse_runtime.validate.golden import read_golden
 from tests.support.trained_models import (
     Branching,
     Convolutional,

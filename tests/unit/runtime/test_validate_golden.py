@@ -13,8 +13,8 @@ import pytest
 
 from pilothouse_runtime.contract import FailureReason
 from pilothouse_runtime.core.errors import LoadError
+from pilothouse_runtime.engine.golden import Golden, read_golden
 from pilothouse_runtime.engine.source import LocalFile
-from pilothouse_runtime.validate.golden import Golden, read_golden
 from tests.support.tiny_models import Affine, Bomb, save_affine, save_torchscript, torch_bomb
 
 
