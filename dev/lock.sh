@@ -12,4 +12,5 @@ compile() {
 }
 compile operator --extra operator
 compile runtime --extra runtime
+compile runtime-tensorflow --extra runtime --extra tensorflow
 compile dev --extra operator --extra runtime --extra dev
