@@ -16,7 +16,7 @@ _EXPORT: Final = "export the model with torch.export.save (.pt2) or torch.jit.sa
 _WORDS: Final = 80  # characters of an error page that are told
 _ENDINGS: Final = (".pt2", ".pt", ".onnx", ".keras", ".safetensors")  # of models that are one file
 _MAGIC: Final = (
-    (b"\x89HDF", "an HDF5 file (Keras or h5py)"),
+    (b"\x89HDF", "an HDF5 file (h5py, or Keras before its .keras: load it there, and save it as one)"),
     (b"\x93NUMPY", "a single array (.npy)"),
     (b"GGUF", "a GGUF file (llama.cpp)"),
     (b"\x1f\x8b", "a gzip archive: unpack it first"),

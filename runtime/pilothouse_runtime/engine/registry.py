@@ -79,6 +79,11 @@ def _is_safetensors(look: Look) -> bool:
     return look.head[8:9] == b"{" and (named or length <= _SAFETENSORS_HEADER)
 
 
+def _is_keras(look: Look) -> bool:
+    written = {"metadata.json", "config.json", "model.weights.h5"}
+    return len(written & look.archive) > 1  # one that lacks a part is told so
+
+
 def _is_transformers(look: Look) -> bool:
     weights = any(name.startswith(("model", "pytorch_model")) and "/" not in name for name in look.folder)
     return "config.json" in look.folder and weights
@@ -108,7 +113,7 @@ BACKENDS: Final = {
             " code and is never loaded; export the model with torch.export.save (.pt2) or torch.jit.save (.pt). The"
             " tensors of a state dict are read with model.format: statedict and a model.factory",
         ),
-        Backend(Format.KERAS, lambda look: {"metadata.json", "model.weights.h5"} <= look.archive),
+        Backend(Format.KERAS, _is_keras, "keras3"),
         Backend(Format.SAFETENSORS, _is_safetensors, "safetensors"),
         Backend(Format.ONNX, is_onnx, "onnx", library="ONNX Runtime"),
         Backend(
