@@ -54,20 +54,24 @@ def pinned(pins: str, package: str) -> str:
     return ""
 
 
-def planned(name: str) -> Environment:
-    """Return where the environment of a peer is, or will be once `ensure` has made it."""
-    pins = PEERS / f"{name}.txt"
+def planned(name: str, pins: Path | None = None) -> Environment:
+    """Return where the environment of a peer is, or will be once `ensure` has made it.
+
+    Args:
+        pins: its requirements file, if it is not among those of the peers.
+    """
+    pins = pins or PEERS / f"{name}.txt"
     recipe = pins.read_bytes() + f"{sys.version} {sys.base_prefix}".encode()
     return Environment(cache() / f"{name}-{hashlib.sha256(recipe).hexdigest()[:10]}", pins)
 
 
-def ensure(name: str, say: Callable[[str], None]) -> Environment:
-    """Return a peer's environment, made now if it is not there (a minute or two, once).
+def ensure(name: str, say: Callable[[str], None], pins: Path | None = None) -> Environment:
+    """Return a peer's environment, made now if it is not there (a minute or two, once); arguments as for `planned`.
 
     Raises:
         EnvironmentFailedError: pip fails.
     """
-    environment = planned(name)
+    environment = planned(name, pins)
     done = environment.folder / ".complete"
     if done.exists():
         return environment

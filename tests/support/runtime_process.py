@@ -25,14 +25,19 @@ PATIENCE: Final = 120.0  # seconds; for a machine that is busy, not for one that
 
 
 class RuntimeProcess:
-    """One server process, its log lines, and what it leaves behind."""
+    """One server process, its log lines, and what it leaves behind.
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    Args:
+        python: the interpreter, where it is not this one. Its packages may write lines of their own to the log.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str], python: Path | None = None) -> None:
         self.folder = folder
         self.termination_log = folder / "termination-log"
         self.lines: list[dict[str, Any]] = []
         self.port = 0
         self.grpc_port = 0
+        self._foreign = python is not None
         self._listening: queue.Queue[tuple[int, int]] = queue.Queue()
         places = {
             "termination-log": self.termination_log,
@@ -41,7 +46,7 @@ class RuntimeProcess:
         }
         self.process = subprocess.Popen(
             [
-                sys.executable,
+                str(python or sys.executable),
                 "-m",
                 "pilothouse_runtime",
                 "--host",
@@ -63,6 +68,8 @@ class RuntimeProcess:
     def _read(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
+            if self._foreign and not line.startswith("{"):
+                continue
             record = json.loads(line)  # every line the runtime writes is JSON
             self.lines.append(record)
             if record["msg"] == "listening":
@@ -114,15 +121,20 @@ class RuntimeProcess:
 
 
 @contextlib.contextmanager
-def runtime(folder: Path, uri: str, **environment: str) -> Iterator[RuntimeProcess]:
+def runtime(
+    folder: Path, uri: str, python: Path | None = None, **environment: str
+) -> Iterator[RuntimeProcess]:
     """Run a server for `uri` until the block ends.
 
     Args:
         folder: for its cache, its claim (pvc/) and its termination log.
+        python: the interpreter, where it is not this one.
         environment: variables of `contract` without their prefix, such as MODEL_DIGEST.
     """
     named = {contract.ENV_PREFIX + name: value for name, value in environment.items()}
-    process = RuntimeProcess(folder, {contract.ENV_MODEL_NAME: "tiny", contract.ENV_MODEL_URI: uri, **named})
+    process = RuntimeProcess(
+        folder, {contract.ENV_MODEL_NAME: "tiny", contract.ENV_MODEL_URI: uri, **named}, python
+    )
     try:
         yield process
     finally:

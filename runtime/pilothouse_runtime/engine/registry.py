@@ -84,6 +84,10 @@ def _is_keras(look: Look) -> bool:
     return len(written & look.archive) > 1  # one that lacks a part is told so
 
 
+def _is_saved_model(look: Look) -> bool:
+    return bool({"saved_model.pb", "saved_model.pbtxt"} & look.folder)
+
+
 def _is_transformers(look: Look) -> bool:
     weights = any(name.startswith(("model", "pytorch_model")) and "/" not in name for name in look.folder)
     return "config.json" in look.folder and weights
@@ -94,7 +98,7 @@ BACKENDS: Final = {
     backend.format: backend
     for backend in (
         Backend(Format.MLFLOW, lambda look: "MLmodel" in look.folder),
-        Backend(Format.TENSORFLOW, lambda look: "saved_model.pb" in look.folder, library="TensorFlow"),
+        Backend(Format.TENSORFLOW, _is_saved_model, "savedmodel", library="TensorFlow"),
         Backend(Format.TRANSFORMERS, _is_transformers, "transformers"),
         Backend(Format.TORCHSCRIPT, _is_torchscript, "torchscript"),
         Backend(
