@@ -8,7 +8,7 @@ from dev.cluster import ClusterError
 from dev.images.build import build
 from dev.images.deliver import ensure
 from dev.images.errors import ImageError
-from dev.images.recipe import RECIPES
+from dev.images.recipe import NAMES
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
         "load": "build what has changed and give it to the cluster that runs",
     }.items():
         command = commands.add_parser(name, help=help_text)
-        command.add_argument("--only", choices=[recipe.name for recipe in RECIPES], help="this image alone")
+        command.add_argument("--only", choices=NAMES, help="this image alone")
         if name == "load":
             command.add_argument("--tag", help="in place of the project's version")
     asked = parser.parse_args(arguments)

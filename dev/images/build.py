@@ -22,6 +22,7 @@ from dev.images.tools import Tools
 _PROGRAMS: Final = {"buildah": "buildah", "mmdebstrap": "mmdebstrap", "skopeo": "skopeo"}
 # Of each kind of result, for those who go back and forth between two states of the project.
 _KEPT: Final = 3
+_KEY: Final = len(base.key())
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Image:
     """A built image.
 
     Attributes:
-        name: operator or runtime.
+        name: operator, runtime or runtime-tensorflow.
         version: the project's.
         key: stands for everything that made it.
         layout: the folder it lies in, by the name `ref`.
@@ -54,7 +55,7 @@ def build(only: str | None = None, *, report: Report | None = None) -> list[Imag
     """Build the images whose parts have changed since they were built; the others are found in the cache.
 
     Args:
-        only: "operator" or "runtime"; both unless given.
+        only: the name of one; operator and runtime unless given.
         report: where progress is told.
 
     Raises:
@@ -131,6 +132,7 @@ class _Build:
             "BUILDER_IMAGE": base.builder_image(),
             "VERSION": self._recipe.version,
             "REVISION": _revision(self._recipe.checkout),
+            **self._recipe.arguments,
         }
         self._buildah.run(
             "build",
@@ -177,8 +179,8 @@ def _built(image: Image) -> bool:
 
 
 def _outdated(names: Sequence[str], prefix: str) -> Collection[str]:
-    """Those with this prefix, except the newest; `names` begin with the oldest."""
-    return [name for name in names if name.startswith(prefix)][:-_KEPT]
+    """Those of this prefix and a key, except the newest; `names` begin with the oldest."""
+    return [name for name in names if name.startswith(prefix) and len(name) == len(prefix) + _KEY][:-_KEPT]
 
 
 def _prepare_machine(report: Report) -> None:

@@ -27,7 +27,7 @@ def ensure(
 
     Args:
         cluster: one that runs, with a node.
-        only: "operator" or "runtime"; both unless given.
+        only: the name of one; operator and runtime unless given.
         tag: in place of the project's version. The same content may have several.
         report: where progress is told.
 

@@ -17,19 +17,26 @@ class Recipe:
     """One image of one checkout.
 
     Attributes:
-        name: operator or runtime; also the folder of its Dockerfile.
+        name: such as operator or runtime; also the name of its pinned requirements.
         sources: the files and folders that the Dockerfile copies as code.
         checkout: where the project lies.
+        variant_of: the image whose Dockerfile this one is made from, with other requirements; "" for its own.
     """
 
     name: str
     sources: tuple[str, ...]
     checkout: Path = CHECKOUT
+    variant_of: str = ""
 
     @property
     def dockerfile(self) -> Path:
         """The Dockerfile."""
-        return self.checkout / self.name / "Dockerfile"
+        return self.checkout / (self.variant_of or self.name) / "Dockerfile"
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """The build arguments that make this image and not another one of the same Dockerfile."""
+        return {"LOCK": self.name} if self.variant_of else {}
 
     @property
     def lock(self) -> Path:
@@ -63,19 +70,22 @@ class Recipe:
 OPERATOR: Final = Recipe("operator", ("operator/pilothouse", "runtime/pilothouse_runtime/contract.py"))
 RUNTIME: Final = Recipe("runtime", ("runtime/pilothouse_runtime",))
 RECIPES: Final = (OPERATOR, RUNTIME)
+# Made only when it is asked for by name: it takes minutes and 1.5 GB.
+RUNTIME_TENSORFLOW: Final = Recipe("runtime-tensorflow", RUNTIME.sources, variant_of=RUNTIME.name)
+NAMES: Final = tuple(recipe.name for recipe in (*RECIPES, RUNTIME_TENSORFLOW))
 
 
 def chosen(only: str | None) -> tuple[Recipe, ...]:
-    """The recipe called `only`, or all of them.
+    """The recipe called `only`, or all of `RECIPES`.
 
     Raises:
         ValueError: there is none of that name.
     """
     if only is None:
         return RECIPES
-    found = tuple(recipe for recipe in RECIPES if recipe.name == only)
+    found = tuple(recipe for recipe in (*RECIPES, RUNTIME_TENSORFLOW) if recipe.name == only)
     if not found:
-        raise ValueError(f"image {only!r}: must be one of {', '.join(recipe.name for recipe in RECIPES)}")
+        raise ValueError(f"image {only!r}: must be one of {', '.join(NAMES)}")
     return found
 
 

@@ -140,6 +140,7 @@ class Operator:
             telemetry=self._telemetry,
             defaults=Defaults(
                 runtime_image=self._config.runtime_image,
+                tensorflow_image=self._config.tensorflow_image,
                 budget_api=reader.served.budget_api,
                 autoscaler_api=reader.served.autoscaler_api,
                 prometheus=bool(self._config.prometheus_url),

@@ -24,6 +24,7 @@ class Config:
 
     Attributes:
         runtime_image: image of runtime pods where a spec names none.
+        tensorflow_image: the same for models of the format tensorflow; empty for `runtime_image`.
         namespaces: what to watch; empty means the whole cluster.
         lease_namespace: where the Lease is that decides who leads.
         log_level: a level's name as `logging` has it.
@@ -38,6 +39,7 @@ class Config:
     log_level: str
     http_port: int
     prometheus_url: str = ""
+    tensorflow_image: str = ""
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> Self:
@@ -86,6 +88,7 @@ class Config:
             log_level=log_level,
             http_port=int(port),
             prometheus_url=prometheus,
+            tensorflow_image=env.get("PILOTHOUSE_RUNTIME_TENSORFLOW_IMAGE", "").strip(),
         )
 
 

@@ -30,7 +30,12 @@ SCHEMA_VERSIONS = ["1.25", kubernetes_validate.latest_version()]
 # Every template's branches, both ways.
 VALUES: dict[str, Json] = {
     "defaults": {},
-    "namespaces": {"watchNamespaces": ["vision", "speech"], "replicas": 2, "logLevel": "debug"},
+    "namespaces": {
+        "watchNamespaces": ["vision", "speech"],
+        "replicas": 2,
+        "logLevel": "debug",
+        "runtime": {"tensorflowImage": {"repository": ""}},
+    },
     "everything": {
         "image": {
             "repository": "registry:5000/op",
@@ -38,7 +43,10 @@ VALUES: dict[str, Json] = {
             "pullPolicy": "Always",
             "pullSecrets": [{"name": "r"}],
         },
-        "runtime": {"image": {"repository": "registry:5000/rt", "tag": "2"}},
+        "runtime": {
+            "image": {"repository": "registry:5000/rt", "tag": "2"},
+            "tensorflowImage": {"repository": "registry:5000/tf", "tag": "3"},
+        },
         "serviceAccount": {"name": "robot", "annotations": {"a": "b"}},
         "podAnnotations": {"a": "b"},
         "podLabels": {"team": "vision"},
@@ -132,10 +140,13 @@ def test_the_operator_understands_the_environment_that_it_is_given() -> None:
 
     assert config({}).namespaces == ()
     assert config({}).runtime_image == "pilothouse/runtime:0.1.0"
+    assert config({}).tensorflow_image == "pilothouse/runtime-tensorflow:0.1.0"
     chosen = config(VALUES["namespaces"])
+    assert chosen.tensorflow_image == ""
     assert chosen.namespaces == ("vision", "speech")
     assert chosen.log_level == "DEBUG"
     assert config(VALUES["everything"]).runtime_image == "registry:5000/rt:2"
+    assert config(VALUES["everything"]).tensorflow_image == "registry:5000/tf:3"
     assert config(VALUES["everything"]).prometheus_url == "http://prometheus.monitoring:9090/base"
     assert config({}).prometheus_url == ""
     _, container = operator_pod({})

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from pilothouse.api import names
-from pilothouse.api.spec import Batching, Model, ModelDeploymentSpec, Runtime
+from pilothouse.api.spec import Batching, Format, Model, ModelDeploymentSpec, Runtime
 from pilothouse.plan.seen import Json
 from pilothouse_runtime import contract
 
@@ -28,12 +28,14 @@ class Defaults:
         budget_api: API version in which the cluster serves PodDisruptionBudgets.
         autoscaler_api: API version in which it serves HorizontalPodAutoscalers with metrics.
         prometheus: whether the operator knows a Prometheus to ask.
+        tensorflow_image: image of the runtime for models of the format tensorflow; `runtime_image` where empty.
     """
 
     runtime_image: str
     budget_api: str = "policy/v1"
     autoscaler_api: str = "autoscaling/v2"
     prometheus: bool = False
+    tensorflow_image: str = ""
 
 
 def pod_template(name: str, revision: str, spec: ModelDeploymentSpec, defaults: Defaults) -> Json:
@@ -107,7 +109,8 @@ def restricted_container(name: str, image: str, claim: str | None) -> Json:
 def _container(name: str, revision: str, spec: ModelDeploymentSpec, defaults: Defaults) -> Json:
     runtime = spec.runtime
     ports = ((contract.HTTP_PORT_NAME, contract.HTTP_PORT), (contract.GRPC_PORT_NAME, contract.GRPC_PORT))
-    image = runtime.image or defaults.runtime_image
+    by_format = defaults.tensorflow_image if spec.model.format is Format.TENSORFLOW else ""
+    image = runtime.image or by_format or defaults.runtime_image
     container = restricted_container(CONTAINER, image, claim_of(spec.model.uri)) | {
         "ports": [{"name": name_, "containerPort": port, "protocol": "TCP"} for name_, port in ports],
         "env": _environment(name, revision, spec),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.images.recipe import OPERATOR, RECIPES, Recipe, chosen, digest
+from dev.images.recipe import OPERATOR, RECIPES, RUNTIME_TENSORFLOW, Recipe, chosen, digest
 
 _FILES = {
     "pyproject.toml": '[project]\nversion = "1.2.3"\n',
@@ -100,15 +100,23 @@ def test_digest_sees_the_borders_between_parts() -> None:
 
 
 def test_an_unknown_image_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="image 'router': must be one of operator, runtime"):
+    with pytest.raises(
+        ValueError, match="image 'router': must be one of operator, runtime, runtime-tensorflow"
+    ):
         chosen("router")
     assert chosen(None) == RECIPES
+    assert chosen("runtime-tensorflow") == (RUNTIME_TENSORFLOW,)
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("recipe", [*RECIPES, RUNTIME_TENSORFLOW], ids=lambda recipe: recipe.name)
 class TestThisCheckout:
     def test_the_dockerfile_copies_the_sources_and_the_lock(self, recipe: Recipe) -> None:
-        copied = re.findall(r"^COPY (?!--from)(\S+) ", recipe.dockerfile.read_text(), re.MULTILINE)
+        text = recipe.dockerfile.read_text()
+        arguments = dict(re.findall(r"^ARG (\w+)=(\S+)$", text, re.MULTILINE)) | recipe.arguments
+        copied = [
+            re.sub(r"\$\{(\w+)\}", lambda name: arguments[name[1]], word)
+            for word in re.findall(r"^COPY (?!--from)(\S+) ", text, re.MULTILINE)
+        ]
         lock = recipe.lock.relative_to(recipe.checkout).as_posix()
         assert sorted(copied) == sorted([*recipe.sources, lock])
 

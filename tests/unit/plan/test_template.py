@@ -22,6 +22,26 @@ def container(**runtime: Any) -> Json:
     return only
 
 
+@pytest.mark.parametrize(
+    ("format_", "chosen", "image"),
+    [
+        ("tensorflow", "", "tensorflow:1"),
+        ("tensorflow", "own:2", "own:2"),
+        ("keras", "", "runtime:1"),
+        ("auto", "", "runtime:1"),
+    ],
+)
+def test_models_of_tensorflow_run_in_its_image(format_: str, chosen: str, image: str) -> None:
+    spec = parse(
+        model_deployment({"model": {"uri": "file:///m", "format": format_}, "runtime": {"image": chosen}})
+    )
+    with_tensorflow = Defaults("runtime:1", tensorflow_image="tensorflow:1")
+    template = pod_template("digits", "digits-1", spec, with_tensorflow)
+    assert template["spec"]["containers"][0]["image"] == image
+    without = pod_template("digits", "digits-1", spec, Defaults("runtime:1"))
+    assert without["spec"]["containers"][0]["image"] == (chosen or "runtime:1")
+
+
 def environment(**runtime: Any) -> dict[str, str]:
     return {item["name"]: item.get("value", "") for item in container(**runtime)["env"]}
 
