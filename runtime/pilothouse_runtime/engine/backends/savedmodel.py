@@ -119,6 +119,7 @@ def _start(wanted: Device) -> str:
         LoadError: InvalidConfiguration; there is no GPU that TensorFlow can use.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # lines that are no JSON
+    os.environ.setdefault("KERAS_HOME", os.devnull)  # Keras comes with it, and would write there
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
