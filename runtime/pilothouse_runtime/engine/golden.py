@@ -101,16 +101,26 @@ def _plain(name: str, array: Array | bytes) -> Array:
     """Return an array as the protocol carries it, little-endian."""
     if not isinstance(array, np.ndarray):
         raise _unusable(f"holds {name!r}, which is no array; {_WRITE}")
+    if array.dtype.kind in "SU":
+        return _texts(name, array)
     little = array.astype(array.dtype.newbyteorder("<"), copy=False)
     try:
         datatype_of(little.dtype)
     except KeyError:
         raise _unusable(
-            f"holds {name!r} of type {array.dtype}; use bool, integers, or floats of up to 64 bits"
+            f"holds {name!r} of type {array.dtype}; use bool, integers, floats of up to 64 bits, or texts as inputs"
         ) from None
     if name.startswith(OUTPUT) and little.dtype.kind == "f" and not np.isfinite(little).all():
         raise _unusable(f"holds NaN or infinity in {name!r}: nothing can be compared with that")
     return little
+
+
+def _texts(name: str, array: Array) -> Array:
+    """Return an array of numpy's texts (U) or bytes (S) as the protocol's BYTES; texts in UTF-8."""
+    if name.startswith(OUTPUT):
+        raise _unusable(f"holds texts in {name!r}: answers that are texts cannot be compared")
+    encoded = np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
+    return encoded.astype(np.object_)
 
 
 def _rows(arrays: dict[str, Array]) -> int:

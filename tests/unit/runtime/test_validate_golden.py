@@ -13,6 +13,7 @@ import pytest
 
 from pilothouse_runtime.contract import FailureReason
 from pilothouse_runtime.core.errors import LoadError
+from pilothouse_runtime.core.tensors import Datatype, datatype_of
 from pilothouse_runtime.engine.golden import Golden, read_golden
 from pilothouse_runtime.engine.source import LocalFile
 from tests.support.tiny_models import Affine, Bomb, save_affine, save_torchscript, torch_bomb
@@ -61,6 +62,13 @@ def test_compressed_and_foreign_byte_orders(path: Path) -> None:
     np.testing.assert_array_equal(golden.inputs["x"], X)
 
 
+@pytest.mark.parametrize("given", [["Ä", "two words", ""], [b"\xc3\x84", b"two words", b""]])
+def test_inputs_may_be_texts_and_are_bytes_then(path: Path, given: list[str] | list[bytes]) -> None:
+    texts = read(path, input__x=np.array(given), output__y=Y).inputs["x"]
+    assert datatype_of(texts.dtype) is Datatype.BYTES
+    assert texts.tolist() == ["Ä".encode(), b"two words", b""]
+
+
 def test_inputs_may_hold_nan_and_outputs_may_not(path: Path) -> None:
     hole = np.array([1.0, np.nan, 2.0])
     assert read(path, input__x=hole, output__y=Y).rows == 3
@@ -77,7 +85,11 @@ def test_inputs_may_hold_nan_and_outputs_may_not(path: Path) -> None:
         ({"input__x": X, "output__y": Y[:2]}, "rows in every array: input.x has 3, output.y has 2"),
         ({"input__x": X[:0], "output__y": Y[:0]}, "has no rows"),
         ({"input__x": X, "output__y": np.float32(1)}, "holds 'output.y' without a dimension"),
-        ({"input__x": np.array(["a", "b"]), "output__y": Y[:2]}, "holds 'input.x' of type <U1; use bool,"),
+        ({"input__x": X.astype("M8[s]"), "output__y": Y}, "holds 'input.x' of type datetime64[s]; use bool,"),
+        (
+            {"input__x": X, "output__y": np.array(["a", "b", "c"])},
+            "holds texts in 'output.y': answers that are",
+        ),
         ({"input__x": X.astype(np.complex64), "output__y": Y}, "holds 'input.x' of type complex64"),
         ({"input__x": X.astype(np.longdouble), "output__y": Y}, "holds 'input.x' of type float128"),
         ({"input__x": np.array([None, {}]), "output__y": Y[:2]}, "Object arrays cannot be loaded"),
