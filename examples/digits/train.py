@@ -131,6 +131,7 @@ def train(out: Path) -> dict[str, dict[str, object]]:
     batch = torch.export.Dim("batch")
     program = torch.export.export(convolutional, (held_out[:2],), dynamic_shapes={"image": {0: batch}})
     torch.export.save(program, out / "digits-cnn.pt2")
+    np.savez(out / "digits-train.npz", inputs=images.numpy(), labels=labels.numpy())
     np.savez(out / "digits-test.npz", inputs=held_out.numpy(), labels=truth.numpy())
     # Class numbers in place of logits: right for any model of digits.
     golden = {"input.image": held_out[:GOLDEN_ROWS].numpy(), "output.logits": truth[:GOLDEN_ROWS].numpy()}
