@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,17 +37,24 @@ def check_room(folder: Path, needed: int, what: str) -> None:
         )
 
 
+def is_full(error: OSError) -> bool:
+    """Whether this is the system's error about a full disk."""
+    # shutil.copytree gathers the errors of all files, as text, in one that has no number.
+    return error.errno in _FULL or any(os.strerror(number) in str(error) for number in _FULL)
+
+
 @contextmanager
 def told_when_full(folder: Path, what: str) -> Iterator[None]:
     """Turn the system's error about a full disk into LoadError (NoSpace) that names the folder and what was written."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if not is_full(error):
             raise
+        free = said(shutil.disk_usage(folder).free)
         raise LoadError(
             FailureReason.NO_SPACE,
-            f"{folder}: {error.strerror} while {what} was written; {said(shutil.disk_usage(folder).free)} are free"
-            " on the disk below it; free some or use nodes with larger disks",
+            f"{folder}: no space left while {what} was written, {free} are free on the disk below it;"
+            " free some or use nodes with larger disks",
             permanent=False,
         ) from error

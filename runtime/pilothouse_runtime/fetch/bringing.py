@@ -119,7 +119,7 @@ class _Bringing:
                     return self._checked("")
                 except LoadError:
                     shared.remove(settings.digest)
-                    _clear(self._into)
+            _clear(self._into)
             file = self._fetched()
             shared.keep(settings.digest, file.path)
             return file

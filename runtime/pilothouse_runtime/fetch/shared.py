@@ -14,11 +14,11 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from pilothouse_runtime.engine.space import said
+from pilothouse_runtime.engine.space import is_full, said
 
 log = logging.getLogger(__name__)
 
@@ -44,22 +44,19 @@ class Shared:
     @contextmanager
     def locked(self, digest: str) -> Iterator[None]:
         """Be the only one, for as long as the block lasts, that brings the model of this digest."""
-        try:
-            lock = self._open_lock(digest)
-        except OSError as error:
-            log.warning("the cache %s is not used: %s", self._folder, error.strerror)
+        with ExitStack() as held:
+            try:
+                lock = self._open_lock(digest)
+                held.callback(os.close, lock)
+                self._wait(lock)
+            except OSError as error:
+                log.warning("the cache %s is not used: %s", self._folder, error.strerror)
             yield
-            return
-        try:
-            self._wait(lock)
-            yield
-        finally:
-            os.close(lock)
 
     def copy(self, digest: str, into: Path) -> bool:
         """Copy the entry's one file or folder into a folder; False where there is none. The caller checks it.
 
-        Raises OSError where the copy cannot be written, as on a full disk.
+        Raises OSError where the disk is full. After another failure something may be in the folder.
         """
         entry = self._folder / f"sha256-{digest}"
         try:
@@ -70,10 +67,13 @@ class Shared:
         if found is None:
             return False
         self._tell(f"copying {found.name} from the cache")
-        if found.is_dir():
-            shutil.copytree(found, into / found.name, symlinks=True, copy_function=shutil.copyfile)
-        else:
-            shutil.copyfile(found, into / found.name)
+        try:
+            _copy(found, into / found.name)
+        except OSError as error:
+            if is_full(error):
+                raise
+            self.remove(digest)
+            return False
         return True
 
     def remove(self, digest: str) -> None:
@@ -91,10 +91,7 @@ class Shared:
                 log.warning("a model of %s is not kept in the cache: there is no room", said(size))
                 return
             part.mkdir()
-            if model.is_dir():
-                shutil.copytree(model, part / model.name, copy_function=shutil.copyfile)
-            else:
-                shutil.copyfile(model, part / model.name)
+            _copy(model, part / model.name)
             _sync(part)
             part.replace(self._folder / f"sha256-{digest}")
         except OSError as error:
@@ -149,6 +146,13 @@ class Shared:
         finally:
             os.close(lock)
         return True
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=shutil.copyfile)
+    else:
+        shutil.copyfile(source, target)
 
 
 def _size(path: Path) -> int:

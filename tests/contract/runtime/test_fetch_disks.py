@@ -75,13 +75,18 @@ def test_who_waits_goes_on_when_the_first_one_dies(tmp_path: Path) -> None:
     assert second.path.read_bytes() == BODY
 
 
-def test_a_damaged_entry_costs_a_download_and_no_more(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["other bytes", "nothing", "a link to nowhere"])
+def test_a_damaged_entry_costs_a_download_and_no_more(tmp_path: Path, damage: str) -> None:
     environment = sharing(tmp_path / "shared")
     with BadServer({"m.pt": BODY}) as server:
         url = f"{server.url}/good/m.pt"
         fetch(tmp_path / "1", url, **environment)
         entry = tmp_path / "shared" / f"sha256-{DIGEST}/m.pt"
-        entry.write_bytes(b"rotten")
+        entry.unlink()
+        if damage == "other bytes":
+            entry.write_bytes(b"rotten")
+        elif damage == "a link to nowhere":
+            entry.symlink_to("nowhere")
         second = fetch(tmp_path / "2", url, **environment)
         assert second.path.read_bytes() == entry.read_bytes() == BODY
         assert server.counts["/good/m.pt"] == 2
@@ -99,6 +104,19 @@ def test_models_that_were_not_used_for_longest_make_room(tmp_path: Path) -> None
     kept = [path for path in left(tmp_path / "shared") if path.endswith(".pt")]
     assert sorted(path.rpartition("/")[2] for path in kept) == ["0.pt", "2.pt"]
     assert not any(path.startswith("part-") for path in left(tmp_path / "shared"))
+
+
+def test_a_copy_that_does_not_fit(small: Path, tmp_path: Path) -> None:
+    environment = sharing(tmp_path / "shared")
+    folder = tmp_path / "shared" / f"sha256-{DIGEST}" / "model"
+    folder.mkdir(parents=True)
+    (folder / "m.pt").write_bytes(BODY)
+    with BadServer({"m.pt": BODY}) as server:
+        done = fetch(small, f"{server.url}/good/m.pt", **environment)
+    assert done.words is not None
+    assert done.words.reason is FailureReason.NO_SPACE
+    assert left(done.mount) == []
+    assert (folder / "m.pt").exists(), "the entry is not to blame"
 
 
 def test_a_cache_that_is_full_or_away_is_gone_without(small: Path, tmp_path: Path) -> None:
