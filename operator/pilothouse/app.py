@@ -144,6 +144,7 @@ class Operator:
                 budget_api=reader.served.budget_api,
                 autoscaler_api=reader.served.autoscaler_api,
                 prometheus=bool(self._config.prometheus_url),
+                cache=self._config.cache,
             ),
             clock=_now,
             sampler=sampler,

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
+from pilothouse.api import quantities
+from pilothouse.plan.fetching import NO_CACHE, Cache
+
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123 label, as Kubernetes wants it
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -31,6 +34,7 @@ class Config:
         http_port: port of probes and metrics; 0 takes a free one.
         prometheus_url: base URL of the Prometheus that analyses may ask; empty where there is none. It is told here
             and in no spec: whoever writes one must not make the operator send requests wherever he likes.
+        cache: where pods share the models that they fetch.
     """
 
     runtime_image: str
@@ -40,6 +44,7 @@ class Config:
     http_port: int
     prometheus_url: str = ""
     tensorflow_image: str = ""
+    cache: Cache = NO_CACHE
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> Self:
@@ -79,6 +84,16 @@ class Config:
             # Not shown: what is wrong with it may be that it holds a password.
             rule = "must be an http or https URL without credentials, query or fragment"
             problems.append(f"PILOTHOUSE_PROMETHEUS_URL: {rule}")
+        cache = Cache(
+            host_path=env.get("PILOTHOUSE_CACHE_HOST_PATH", ""),
+            claim=env.get("PILOTHOUSE_CACHE_CLAIM", ""),
+            most_bytes=_bytes(env.get("PILOTHOUSE_CACHE_SIZE", "0")),
+        )
+        check(cache.most_bytes >= 0, "PILOTHOUSE_CACHE_SIZE", "must be a quantity of bytes, such as 100Gi")
+        is_path = cache.host_path.startswith("/") and ".." not in cache.host_path.split("/")
+        check(not cache.host_path or is_path, "PILOTHOUSE_CACHE_HOST_PATH", "must be an absolute path")
+        is_one = not (cache.host_path and cache.claim)
+        check(is_one, "PILOTHOUSE_CACHE_CLAIM", "must be empty where PILOTHOUSE_CACHE_HOST_PATH is set")
         if problems:
             raise ConfigError("; ".join(problems))
         return cls(
@@ -89,7 +104,16 @@ class Config:
             http_port=int(port),
             prometheus_url=prometheus,
             tensorflow_image=env.get("PILOTHOUSE_RUNTIME_TENSORFLOW_IMAGE", "").strip(),
+            cache=cache,
         )
+
+
+def _bytes(text: str) -> int:
+    """Return the bytes of a quantity such as 100Gi, or -1 where it is none."""
+    try:
+        return int(quantities.amount(text or "0"))
+    except ValueError:
+        return -1
 
 
 def _is_plain_url(text: str) -> bool:

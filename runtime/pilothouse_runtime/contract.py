@@ -74,6 +74,25 @@ ENV_VALIDATION_STABLE_URL: Final = "PILOTHOUSE_VALIDATION_STABLE_URL"
 # Seconds after which the program gives up, with last words; a Job's own deadline belongs some seconds after it.
 ENV_VALIDATION_TIMEOUT: Final = "PILOTHOUSE_VALIDATION_TIMEOUT_SECONDS"
 
+# The third program of the image, an init container: it alone has the credentials of a source. It brings what
+# ENV_FETCH_URI names below MODEL_MOUNT and checks its digest; meanwhile it answers at READY_PATH as a server does. It
+# ends with 0, or with 1 and LastWords. The other programs then get FETCHED_PREFIX and the uri, without its query, as
+# theirs: they take what lies at MODEL_MOUNT. Containers of that name are known to the operator.
+FETCH_COMMAND: Final = ("python", "-m", "pilothouse_runtime.fetch")
+FETCH_CONTAINER: Final = "fetch"
+ENV_FETCH_URI: Final = "PILOTHOUSE_FETCH_URI"
+ENV_FETCH_DIGEST: Final = "PILOTHOUSE_FETCH_DIGEST"  # sha256:... of the file or folder; may be left out
+ENV_FETCH_FIELD: Final = (
+    "PILOTHOUSE_FETCH_FIELD"  # where uri and digest are in the spec, for messages; model where left out
+)
+# A folder that pods share, where models are kept by their digest, and the most bytes that they may take there.
+ENV_FETCH_CACHE: Final = "PILOTHOUSE_FETCH_CACHE"
+ENV_FETCH_CACHE_BYTES: Final = "PILOTHOUSE_FETCH_CACHE_BYTES"
+ENV_NAMESPACE: Final = "PILOTHOUSE_NAMESPACE"  # which part of the folder is this pod's
+FETCHED_PREFIX: Final = "fetched:"
+MODEL_MOUNT: Final = "/mnt/model"
+SHARED_MOUNT: Final = "/mnt/models"
+
 CACHE_DIR: Final = "/var/cache/pilothouse"
 PVC_MOUNT: Final = "/mnt/pvc"
 SAMPLES_MOUNT: Final = "/mnt/samples"
@@ -123,6 +142,7 @@ class FailureReason(StrEnum):
     """Why a pod of the runtime's image gave up; the same words appear in the ModelDeployment's status."""
 
     MODEL_DOWNLOAD_FAILED = "ModelDownloadFailed"
+    NO_SPACE = "NoSpace"  # the model does not fit where it is to be kept
     DIGEST_MISMATCH = "DigestMismatch"
     MODEL_LOAD_FAILED = "ModelLoadFailed"
     INVALID_CONFIGURATION = "InvalidConfiguration"

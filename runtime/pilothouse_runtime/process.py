@@ -1,4 +1,4 @@
-"""What both programs of the image share: where their files are, and how they say why they end."""
+"""What the programs of the image share: where their files are, and how they say why they end."""
 
 from __future__ import annotations
 
@@ -34,13 +34,16 @@ def server_parser(description: str) -> argparse.ArgumentParser:
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
-    """Add the flags --termination-log, --cache-dir and --pvc-mount, which a pod leaves at their defaults."""
+    """Add --termination-log, --cache-dir, --pvc-mount and --model-mount, which a pod leaves at their defaults."""
     parser.add_argument("--termination-log", type=Path, default=Path(contract.TERMINATION_LOG))
     parser.add_argument(
         "--cache-dir", type=Path, default=Path(contract.CACHE_DIR), help="where downloads are kept"
     )
     parser.add_argument(
         "--pvc-mount", type=Path, default=Path(contract.PVC_MOUNT), help="root of pvc:// paths"
+    )
+    parser.add_argument(
+        "--model-mount", type=Path, default=Path(contract.MODEL_MOUNT), help="what the fetch program brings"
     )
 
 

@@ -19,6 +19,7 @@ from dev import helm
 from pilothouse.api import crd
 from pilothouse.app import LEASE_NAME
 from pilothouse.config import Config
+from pilothouse.plan.fetching import Cache
 
 Json = dict[str, Any]
 
@@ -55,6 +56,7 @@ VALUES: dict[str, Json] = {
         "affinity": {"nodeAffinity": {}},
         "priorityClassName": "system-cluster-critical",
         "prometheus": {"url": "http://prometheus.monitoring:9090/base"},
+        "cache": {"hostPath": "/var/lib/models", "size": "20Gi"},
     },
     "bare": {"rbac": {"create": False}, "serviceAccount": {"create": False}, "crds": {"install": False}},
     "not aggregated": {"rbac": {"aggregate": False}},
@@ -149,6 +151,9 @@ def test_the_operator_understands_the_environment_that_it_is_given() -> None:
     assert config(VALUES["everything"]).tensorflow_image == "registry:5000/tf:3"
     assert config(VALUES["everything"]).prometheus_url == "http://prometheus.monitoring:9090/base"
     assert config({}).prometheus_url == ""
+    assert config(VALUES["everything"]).cache == Cache("/var/lib/models", "", 20 * 2**30)
+    assert config({"cache": {"claim": "models", "size": 0}}).cache == Cache("", "models", 0)
+    assert not config({}).cache.is_there
     _, container = operator_pod({})
     lease = next(e for e in container["env"] if e["name"] == "PILOTHOUSE_LEASE_NAMESPACE")
     assert lease["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.namespace"}}
@@ -253,6 +258,8 @@ def test_a_release_of_another_name_has_names_of_its_own() -> None:
         ({"watchNamespaces": ["a", "a"]}, "/watchNamespaces"),
         ({"logLevel": "loud"}, "/logLevel"),
         ({"prometheus": {"url": "prometheus:9090"}}, "/prometheus/url"),
+        ({"cache": {"hostPath": "models"}}, "/cache/hostPath"),
+        ({"cache": {"size": "much"}}, "/cache/size"),
         ({"prometheus": {"url": "http://robot:s3cret@prometheus"}}, "/prometheus/url"),
         ({"crds": {"instal": True}}, "instal"),
         ({"rbac": {"create": "yes"}}, "/rbac/create"),
@@ -263,6 +270,11 @@ def test_a_release_of_another_name_has_names_of_its_own() -> None:
 def test_bad_values_are_refused_and_named(values: Json, named: str) -> None:
     with pytest.raises(helm.HelmError, match=re.escape(named)):
         helm.template(CHART, values=values)
+
+
+def test_there_is_one_cache() -> None:
+    with pytest.raises(helm.HelmError, match="set at most one"):
+        helm.template(CHART, values={"cache": {"hostPath": "/var/models", "claim": "models"}})
 
 
 def test_every_value_has_a_schema_and_a_description() -> None:

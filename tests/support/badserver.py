@@ -15,6 +15,10 @@ As a context manager in tests, or `python -m tests.support.badserver --host 127.
     /slow/F         the file, in some 12 seconds
     /flaky/F        503 twice, then as good
     /redirect/F     302 to /good/F      /loop/F    302 to itself     /elsewhere/F  302 to an ftp:// address
+    /auth/F         the file, for who sends any Authorization; 401 for others
+    /away/F         302 to /auth/F under another name of this host, as hubs do with large files
+    /lengthless/F   the file, without its length
+    /huge/F         the file, under a length of 8 exabytes
     /html/F         200 with a login page in place of the file
     /404/F /403/F   ... or any other status
 """
@@ -32,7 +36,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar
+from urllib.parse import unquote
 
+_CHANGED = "Thu, 01 Jan 2026 00:00:00 GMT"
 PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title><style>p {color: red}</style></head><body><p>Please log in"
 
 
@@ -80,7 +86,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.bad.counts[path] += 1
         _, behaviour, name = path.split("/", 2)
         times = self.bad.counts[path]
-        body = self.bad.files.get(name)
+        body = self.bad.files.get(unquote(name))
+        if behaviour == "auth" and "Authorization" not in self.headers:
+            behaviour = "401"
         if behaviour.isdigit():
             self._answer(int(behaviour), b"no", "text/plain")
         elif behaviour == "silent":
@@ -88,17 +96,35 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif behaviour == "html":
             self._answer(200, PAGE, "text/html; charset=utf-8")
-        elif behaviour in ("redirect", "loop", "elsewhere"):
-            places = {"redirect": f"/good/{name}", "loop": self.path, "elsewhere": f"ftp://127.0.0.1/{name}"}
+        elif behaviour in ("redirect", "loop", "elsewhere", "away"):
+            places = {
+                "redirect": f"/good/{name}",
+                "loop": self.path,
+                "elsewhere": f"ftp://127.0.0.1/{name}",
+                "away": f"http://localhost:{self.server.server_address[1]}/auth/{name}",
+            }
             self._redirect(places[behaviour])
         elif body is None:
             self._answer(404, b"no such file", "text/plain")
         elif behaviour == "flaky" and times <= 2:
             self._answer(503, b"busy", "text/plain")
-        elif behaviour in ("good", "flaky") or (behaviour in ("cut-once", "short-once") and times > 1):
+        elif behaviour in ("good", "flaky", "auth") or (
+            behaviour in ("cut-once", "short-once") and times > 1
+        ):
             self._ranged(body)
         elif behaviour == "slow":
             self._slow(body)
+        elif behaviour == "lengthless":
+            self.send_response(200)
+            self.end_headers()
+            self.close_connection = True
+            with contextlib.suppress(OSError):
+                self.wfile.write(body)
+        elif behaviour == "huge":
+            self.send_response(200)
+            self.send_header("Content-Length", str(2**63 - 1))
+            self.end_headers()
+            self.close_connection = True
         elif behaviour == "plain" or (behaviour == "cut-plain" and times > 1):
             self._answer(200, body, "application/octet-stream")
         else:
@@ -121,9 +147,11 @@ class _Handler(BaseHTTPRequestHandler):
         if asked and self.headers.get("If-Range") in (None, _etag(body)):
             start = int(asked.removeprefix("bytes=").rstrip("-"))
             place = f"bytes {start}-{len(body) - 1}/{len(body)}"
-            self._answer(206, body[start:], "application/octet-stream", Content_Range=place, ETag=_etag(body))
+            headers = {"Content_Range": place, "ETag": _etag(body), "Last_Modified": _CHANGED}
+            self._answer(206, body[start:], "application/octet-stream", **headers)
         else:
-            self._answer(200, body, "application/octet-stream", ETag=_etag(body), Accept_Ranges="bytes")
+            headers = {"Accept_Ranges": "bytes", "ETag": _etag(body), "Last_Modified": _CHANGED}
+            self._answer(200, body, "application/octet-stream", **headers)
 
     def _slow(self, body: bytes) -> None:
         self.send_response(200)
@@ -142,6 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         if behaviour.endswith("-once"):
             self.send_header("ETag", _etag(body))
+            self.send_header("Last-Modified", _CHANGED)
         self.end_headers()
         if behaviour == "drip":
             with contextlib.suppress(OSError):

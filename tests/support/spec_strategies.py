@@ -27,7 +27,7 @@ PATHS = st.sampled_from(
 )
 URIS = st.builds(
     "{}://{}{}".format,
-    st.sampled_from(["file", "http", "https", "pvc"]),
+    st.sampled_from(["file", "http", "https", "pvc", "s3", "gs", "az", "hf", "oci"]),
     st.one_of(st.just(""), HOSTS),
     PATHS,
 ).filter(lambda uri: not uri.endswith("://"))
@@ -121,6 +121,7 @@ MODELS = st.fixed_dictionaries(
         "digest": st.just(f"sha256:{'0' * 64}"),
         "format": st.sampled_from(["auto", "torchscript", "exported", "safetensors", "statedict"]),
         "factory": st.sampled_from(["", "package.models:resnet"]),
+        "secretName": st.sampled_from(["", "models-readonly"]),
         "inputs": st.lists(_TENSOR, max_size=3),
         "outputs": st.lists(_TENSOR, max_size=3),
     },

@@ -70,9 +70,11 @@ class Reason(StrEnum):
 
     # The model or its runtime fails.
     MODEL_DOWNLOAD_FAILED = "ModelDownloadFailed"
-    """The model file cannot be fetched."""
+    """The model cannot be fetched."""
+    NO_SPACE = "NoSpace"
+    """The model does not fit on the disk where it is to be kept."""
     DIGEST_MISMATCH = "DigestMismatch"
-    """The file fetched is not the one that spec.model.digest names."""
+    """What was fetched is not the one that spec.model.digest names."""
     MODEL_LOAD_FAILED = "ModelLoadFailed"
     """The file is no model that the runtime can load, or its warm-up failed."""
     INVALID_CONFIGURATION = "InvalidConfiguration"

@@ -32,6 +32,7 @@ from pilothouse.api.uris import URI_PATTERN, URI_RULES
 FACTORY_PATTERN: Final = r"^$|^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*$"
 IMAGE_PATTERN: Final = r"^[^ \t\r\n]*$"
 
+_LOCAL = "^(file|pvc)://"
 _ACCELERATORS = "^(nvidia|amd)[.]com/"
 _WHOLE_NUMBER = "^[1-9][0-9]*$"
 # The serving container has no credentials and no volume but the model's.
@@ -120,8 +121,10 @@ class Model(SpecModel):
     uri: str = Field(
         pattern=URI_PATTERN,
         max_length=4096,
-        description="Where the model file is: file:///path in the runtime image, http(s)://host/path, "
-        "or pvc://claim/path on a PersistentVolumeClaim of the same namespace.",
+        description="Where the model is: file:///path in the runtime image, pvc://claim/path on a "
+        "PersistentVolumeClaim of the same namespace, http(s)://host/path, s3://bucket/key, gs://bucket/key, "
+        "az://container/blob, hf://owner/name[@revision][/path], or oci://registry/name:tag. "
+        "A key or path that ends with / is a folder.",
     )
     version: str = Field(
         default="",
@@ -132,7 +135,15 @@ class Model(SpecModel):
         default=None,
         pattern=DIGEST_PATTERN,
         max_length=71,
-        description="sha256:<64 lower case hex digits> of the file; checked before the model is loaded.",
+        description="sha256:<64 lower case hex digits> of the file or folder; checked before the model is loaded.",
+    )
+    secret_name: str = Field(
+        default="",
+        pattern=f"^$|{SUBDOMAIN_PATTERN}",
+        max_length=253,
+        description="Secret of the same namespace with credentials for the source. Its keys are environment variables "
+        "of the container that fetches the model, and of no other. Default: none.",
+        json_schema_extra=unfilled,
     )
     format: Format = Field(
         default=Format.AUTO,
@@ -161,6 +172,12 @@ class Model(SpecModel):
 
     rules = (
         *URI_RULES,
+        Rule(
+            "secretName",
+            "is for a model that is fetched; file:// and pvc:// need no credentials: take it away",
+            lambda self: not self.secret_name or not matches(_LOCAL, self.uri),
+            f"!has(self.secretName) || self.secretName == '' || !self.uri.matches('{_LOCAL}')",
+        ),
         _unique_names("inputs"),
         _unique_names("outputs"),
         Rule(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pilothouse.api.conditions import Reason
 from pilothouse.plan.seen import Json
-from pilothouse_runtime.contract import LastWords
+from pilothouse_runtime.contract import FETCH_CONTAINER, LastWords
 
 # So many restarts show that starting once more will not help. The kubelet waits 10 s, 20 s, 40 s ... between them,
 # so this is about half a minute: long enough for a hiccup, short against any deadline.
@@ -86,7 +86,7 @@ def pod_cause(pod: Json) -> Cause | None:
     scheduled = _condition(status, "PodScheduled")
     if scheduled and scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
         return Cause(Reason.UNSCHEDULABLE, f"cannot be scheduled: {scheduled.get('message', 'no node fits')}")
-    containers = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
+    containers = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
     for container in containers:
         cause = _container_cause(container)
         if cause is not None:
@@ -111,6 +111,9 @@ def _container_cause(container: Json) -> Cause | None:
             final=reason == "InvalidImageName",
             vague=vague,
         )
+    if reason in _CONFIG_WAITS and container.get("name") == FETCH_CONTAINER:
+        why = f"the container that fetches the model cannot be started: {waiting.get('message') or reason}"
+        return Cause(Reason.MODEL_DOWNLOAD_FAILED, f"{why}; check spec.model.secretName")
     if reason in _CONFIG_WAITS:
         return Cause(
             Reason.CRASH_LOOPING, f"the container cannot be started ({reason}): {waiting.get('message', '')}"

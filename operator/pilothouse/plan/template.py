@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pilothouse.api import names
 from pilothouse.api.rollout import fraction
 from pilothouse.api.spec import Batching, Format, Model, ModelDeploymentSpec, Runtime, Sampling
+from pilothouse.plan.fetching import NO_CACHE, Cache, Fetching
 from pilothouse.plan.seen import Json
 from pilothouse_runtime import contract
 
@@ -31,6 +32,7 @@ class Defaults:
         autoscaler_api: API version in which it serves HorizontalPodAutoscalers with metrics.
         prometheus: whether the operator knows a Prometheus to ask.
         tensorflow_image: image of the runtime for models of the format tensorflow; `runtime_image` where empty.
+        cache: where pods share what they fetch.
     """
 
     runtime_image: str
@@ -38,6 +40,7 @@ class Defaults:
     autoscaler_api: str = "autoscaling/v2"
     prometheus: bool = False
     tensorflow_image: str = ""
+    cache: Cache = NO_CACHE
 
 
 def pod_template(name: str, revision: str, spec: ModelDeploymentSpec, defaults: Defaults) -> Json:
@@ -51,7 +54,13 @@ def pod_template(name: str, revision: str, spec: ModelDeploymentSpec, defaults: 
     """
     runtime = spec.runtime
     claim = claim_of(spec.model.uri)
-    pod = restricted_pod(runtime, _container(name, revision, spec, defaults), claim)
+    by_format = defaults.tensorflow_image if spec.model.format is Format.TENSORFLOW else ""
+    image = runtime.image or by_format or defaults.runtime_image
+    fetching = Fetching(
+        spec.model.uri, spec.model.digest, spec.model.secret_name, image, defaults.cache, field="model"
+    )
+    container = _container(name, revision, spec, image, fetching.uri_within)
+    pod = with_fetching(restricted_pod(runtime, container, claim), fetching)
     if runtime.sampling:
         pod = _with_samples(pod, runtime.sampling.claim)
     metadata: Json = {
@@ -93,6 +102,11 @@ def restricted_pod(runtime: Runtime, container: Json, claim: str | None) -> Json
     return pod | {field: value for field, value in optional.items() if value}
 
 
+def with_fetching(pod: Json, fetching: Fetching) -> Json:
+    """Return the spec of a pod of one container, for which an init container fetches what is to be fetched, if so."""
+    return fetching.added(pod, restricted_container(contract.FETCH_CONTAINER, fetching.image, None))
+
+
 def restricted_container(name: str, image: str, claim: str | None) -> Json:
     """Return a container of the runtime's image that may write its caches and its last words, and nothing else."""
     return {
@@ -110,14 +124,12 @@ def restricted_container(name: str, image: str, claim: str | None) -> Json:
     }
 
 
-def _container(name: str, revision: str, spec: ModelDeploymentSpec, defaults: Defaults) -> Json:
+def _container(name: str, revision: str, spec: ModelDeploymentSpec, image: str, uri: str) -> Json:
     runtime = spec.runtime
     ports = ((contract.HTTP_PORT_NAME, contract.HTTP_PORT), (contract.GRPC_PORT_NAME, contract.GRPC_PORT))
-    by_format = defaults.tensorflow_image if spec.model.format is Format.TENSORFLOW else ""
-    image = runtime.image or by_format or defaults.runtime_image
     container = restricted_container(CONTAINER, image, claim_of(spec.model.uri)) | {
         "ports": [{"name": name_, "containerPort": port, "protocol": "TCP"} for name_, port in ports],
-        "env": _environment(name, revision, spec),
+        "env": _environment(name, revision, spec, uri),
         # The server answers from its first second, long before the model is loaded.
         "startupProbe": _probe(contract.LIVE_PATH, period=1, failures=120),
         "livenessProbe": _probe(contract.LIVE_PATH, period=10, failures=3, timeout=5),
@@ -138,13 +150,13 @@ def _probe(path: str, *, period: int, failures: int, timeout: int = 1) -> Json:
     }
 
 
-def _environment(name: str, revision: str, spec: ModelDeploymentSpec) -> list[Json]:
+def _environment(name: str, revision: str, spec: ModelDeploymentSpec, uri: str) -> list[Json]:
     """Ours first: a user's variable may refer to them as $(NAME), and cannot replace them (the prefix is reserved)."""
     model, runtime = spec.model, spec.runtime
     values = {
         contract.ENV_MODEL_NAME: name,
         contract.ENV_REVISION: revision,
-        contract.ENV_MODEL_URI: model.uri,
+        contract.ENV_MODEL_URI: uri,
         contract.ENV_MODEL_VERSION: model.version,
         contract.ENV_MODEL_DIGEST: model.digest,
         contract.ENV_MODEL_FORMAT: model.format,

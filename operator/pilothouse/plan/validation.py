@@ -12,10 +12,11 @@ from pilothouse.api.rollout import Against, Validation
 from pilothouse.api.spec import ModelDeploymentSpec
 from pilothouse.plan.causes import diagnose, shorten
 from pilothouse.plan.clock import after
+from pilothouse.plan.fetching import Fetching
 from pilothouse.plan.revisions import child_metadata
 from pilothouse.plan.seen import Json, Seen, controller_uid
 from pilothouse.plan.state import Rollout, State, Validated
-from pilothouse.plan.template import Defaults, claim_of, restricted_container, restricted_pod
+from pilothouse.plan.template import Defaults, claim_of, restricted_container, restricted_pod, with_fetching
 from pilothouse_runtime import contract
 from pilothouse_runtime.contract import HTTP_PORT_NAME, LastWords, ValidationReport
 
@@ -46,9 +47,14 @@ def job(
     url = _address(seen, revision)
     if validation is None or url is None:
         return None
+    image = spec.runtime.image or defaults.runtime_image
+    secret = spec.model.secret_name
+    fetching = Fetching(
+        validation.uri, validation.digest, secret, image, defaults.cache, field="rollout.validation"
+    )
     values: dict[str, str | None] = {
         contract.ENV_MODEL_NAME: seen.key.name,
-        contract.ENV_VALIDATION_URI: validation.uri,
+        contract.ENV_VALIDATION_URI: fetching.uri_within,
         contract.ENV_VALIDATION_DIGEST: validation.digest,
         contract.ENV_VALIDATION_METRIC: str(validation.metric),
         contract.ENV_VALIDATION_URL: url,
@@ -60,14 +66,12 @@ def job(
             return None
         values[contract.ENV_VALIDATION_STABLE_URL] = stable_url
     labels = {**names.child_labels(seen.key.name, None), names.LABEL_VALIDATION: revision}
-    container = restricted_container(
-        CONTAINER, spec.runtime.image or defaults.runtime_image, claim_of(validation.uri)
-    ) | {
+    container = restricted_container(CONTAINER, image, claim_of(validation.uri)) | {
         "command": list(contract.VALIDATION_COMMAND),
         "env": [{"name": key, "value": value} for key, value in values.items() if value],
         "resources": _RESOURCES,
     }
-    pod = restricted_pod(spec.runtime, container, claim_of(validation.uri)) | {"restartPolicy": "Never"}
+    pod = with_fetching(restricted_pod(spec.runtime, container, claim_of(validation.uri)), fetching)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -75,7 +79,7 @@ def job(
         "spec": {
             "backoffLimit": _ATTEMPTS - 1,
             "activeDeadlineSeconds": round(seconds(validation.timeout)) + _GRACE_SECONDS,
-            "template": {"metadata": {"labels": labels}, "spec": pod},
+            "template": {"metadata": {"labels": labels}, "spec": pod | {"restartPolicy": "Never"}},
         },
     }
 
@@ -157,9 +161,10 @@ def _pods(seen: Seen, job_seen: Json) -> list[Json]:
 
 
 def _termination(pod: Json) -> str:
-    for container in pod.get("status", {}).get("containerStatuses") or ():
+    status = pod.get("status", {})
+    for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
         ended = (container.get("state") or {}).get("terminated")
-        if ended:
+        if ended and ended.get("message"):
             return str(ended.get("message") or "").strip()
     return ""
 

@@ -76,6 +76,13 @@ class Readiness:
                 self._state = State(phase, message)
             return self._state
 
+    def began_earlier(self, seconds: float) -> None:
+        """Count to the present phase what was spent on it before this process began, in another container."""
+        with self._lock:
+            *before, last = self._history
+            self._entered -= seconds
+            self._history = (*before, replace(last, since=last.since - seconds))
+
     def report(self) -> PodReport:
         """Return the state and how it came to it, as of one moment."""
         with self._lock:

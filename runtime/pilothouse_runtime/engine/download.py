@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeVar
 
 import urllib3
 from urllib3.exceptions import (
@@ -26,8 +26,10 @@ from urllib3.util import Retry, Timeout
 
 from pilothouse_runtime.contract import FailureReason
 from pilothouse_runtime.core.errors import LoadError
+from pilothouse_runtime.engine.space import check_room
 
 log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 _CHUNK: Final = 256 * 1024
 _PROGRESS: Final = 1024 * 1024  # bytes; an attempt that brings less counts as one without progress
@@ -63,8 +65,45 @@ def bare(url: str) -> str:
     return url.split("?", 1)[0].split("#", 1)[0]
 
 
-class _RetryableError(Exception):
+class RetryableError(Exception):
     """An attempt failed in a way that the next one need not."""
+
+
+def persist(
+    attempt: Callable[[], _T],
+    arrived: Callable[[], int],
+    what: str,
+    policy: DownloadPolicy,
+    tell: Callable[[str], None],
+) -> _T:
+    """Make attempts until one succeeds, and return what it returned.
+
+    Args:
+        attempt: raises RetryableError where another one is worth it.
+        arrived: says how many bytes there are by now.
+        what: is being fetched, for messages.
+        tell: is given, for people, what is going on.
+    Raises:
+        LoadError: ModelDownloadFailed, once the policy's patience is over.
+    """
+    failures = 0
+    since = time.monotonic()
+    while True:
+        before = arrived()
+        try:
+            return attempt()
+        except RetryableError as error:
+            reason = f"{what}: {error}"
+        if arrived() - before >= _PROGRESS:
+            failures, since = 0, time.monotonic()
+        else:
+            failures += 1
+        log.warning("download attempt failed: %s", reason)
+        pause = policy.backoff * 2 ** max(failures - 1, 0)
+        if failures >= policy.attempts or time.monotonic() + pause - since > policy.patience:
+            raise failed(f"{reason}; gave up after {failures} attempts in a row", permanent=False)
+        tell(f"{reason}; next attempt in {pause:g} s")
+        time.sleep(pause)
 
 
 class Download:
@@ -75,11 +114,24 @@ class Download:
         target: written from its start.
         tell: is given, for people, what is going on.
         uri_field: the field of the spec that holds the URL, for messages.
+        headers: sent with each request, but not to another host that a redirect leads to if they authorise.
+        arrived: is told of bytes that came, and how many the file has if that is known, in place of `tell`.
     """
 
     def __init__(
-        self, url: str, target: Path, policy: DownloadPolicy, tell: Callable[[str], None], uri_field: str
+        self,
+        url: str,
+        target: Path,
+        policy: DownloadPolicy,
+        tell: Callable[[str], None],
+        uri_field: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        arrived: Callable[[int, int | None], None] | None = None,
     ) -> None:
+        self._headers = {**_HEADERS, **(headers or {})}
+        self._arrived = arrived or self._tell_bytes
+        self._told_at = 0.0
         self._url = url
         self._uri_field = uri_field
         self._target = target
@@ -97,28 +149,13 @@ class Download:
         """
         policy = self._policy
         timeout = Timeout(connect=policy.connect_timeout, read=policy.read_timeout)
-        failures = 0
-        since = time.monotonic()
         with urllib3.PoolManager(timeout=timeout, retries=_RETRIES) as pool, self._target.open("wb") as out:
-            while True:
-                before = self._received
-                try:
-                    return self._attempt(pool, out)
-                except _RetryableError as error:
-                    reason = f"{bare(self._url)}: {error}"
-                if self._received - before >= _PROGRESS:
-                    failures, since = 0, time.monotonic()
-                else:
-                    failures += 1
-                log.warning("download attempt failed: %s", reason)
-                pause = policy.backoff * 2 ** max(failures - 1, 0)
-                if failures >= policy.attempts or time.monotonic() + pause - since > policy.patience:
-                    raise failed(f"{reason}; gave up after {failures} attempts in a row", permanent=False)
-                self._tell(f"{reason}; next attempt in {pause:g} s")
-                time.sleep(pause)
+            return persist(
+                lambda: self._attempt(pool, out), lambda: self._received, bare(self._url), policy, self._tell
+            )
 
     def _attempt(self, pool: urllib3.PoolManager, out: BinaryIO) -> str:
-        headers = dict(_HEADERS)
+        headers = dict(self._headers)
         if self._received and self._validator:
             headers |= {"Range": f"bytes={self._received}-", "If-Range": self._validator}
         self._tell(f"asking {bare(self._url)}")
@@ -153,35 +190,41 @@ class Download:
         self._validator = ""
         told = f"the server answered {status} {response.reason or ''}".rstrip()
         if status >= 500 or status in _RETRIED or status in (206, 416):
-            raise _RetryableError(told)
+            raise RetryableError(told)
         raise failed(
             f"{bare(self._url)}: {told}; check {self._uri_field} and who may read it", permanent=True
         )
 
     def _copy(self, response: urllib3.BaseHTTPResponse, out: BinaryIO) -> None:
         left = response.headers.get("Content-Length")
-        total = f" of {self._received + int(left):,}" if left is not None and left.isdigit() else ""
+        total = self._received + int(left) if left is not None and left.isdigit() else None
+        if total is not None:
+            check_room(self._target.parent, total - self._received, bare(self._url))
         marked, marked_at = self._received, time.monotonic()
-        told_at = 0.0
         while chunk := response.read1(_CHUNK, decode_content=False):
             out.write(chunk)
             self._received += len(chunk)
+            self._arrived(self._received, total)
             now = time.monotonic()
-            if now - told_at >= 1:
-                told_at = now
-                self._tell(f"{self._received:,}{total} bytes of {bare(self._url)}")
             if now - marked_at >= self._policy.patience:
                 if self._received - marked < _SLOWEST * self._policy.patience:
-                    raise _RetryableError(f"slower than {_SLOWEST} bytes a second")
+                    raise RetryableError(f"slower than {_SLOWEST} bytes a second")
                 marked, marked_at = self._received, now
         out.flush()
+
+    def _tell_bytes(self, received: int, total: int | None) -> None:
+        now = time.monotonic()
+        if now - self._told_at >= 1:
+            self._told_at = now
+            of_all = f" of {total:,}" if total is not None else ""
+            self._tell(f"{received:,}{of_all} bytes of {bare(self._url)}")
 
     def _raise_told(self, error: HTTPError) -> None:
         """Raise what an error of urllib3's means; its own text may hold the URL's query."""
         if isinstance(error, MaxRetryError) and isinstance(error.reason, ResponseError):
             raise failed(f"{bare(self._url)}: more than {_REDIRECTS} redirects", permanent=True) from error
         after = f" after {self._received:,} bytes" if self._received else ""
-        raise _RetryableError(
+        raise RetryableError(
             in_words(error, self._policy.connect_timeout, self._policy.read_timeout) + after
         ) from error
 

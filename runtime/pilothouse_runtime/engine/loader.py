@@ -54,6 +54,7 @@ def load(settings: Settings, source: Source, readiness: Readiness) -> Loaded:
         log.info("%s: %s", phase, message)
 
     file = fetch(settings.uri, settings.digest, source, lambda message: tell(Phase.PULLING, message))
+    readiness.began_earlier(file.seconds)
     tell(Phase.VERIFIED, f"sha256:{settings.digest}" if settings.digest else "no digest given")
     options = Options(settings.factory)
     chosen = choose(file.path, settings.format, settings.signature, verified=bool(settings.digest))

@@ -1,23 +1,24 @@
-"""Brings a file to a local path, whatever its uri, and checks its digest."""
+"""Finds the local path of a file or a folder by its uri, and checks its digest; downloads from open web servers."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from pilothouse_runtime.contract import ENV_MODEL_URI, FailureReason
+from pilothouse_runtime.contract import ENV_MODEL_URI, FETCHED_PREFIX, MODEL_MOUNT, FailureReason
 from pilothouse_runtime.core.errors import LoadError
 from pilothouse_runtime.core.settings import bad_setting
 from pilothouse_runtime.digests import DigestError, digest_of
 from pilothouse_runtime.engine.download import Download, DownloadPolicy, failed
+from pilothouse_runtime.engine.fetched import read_record
 from pilothouse_runtime.engine.formats import describe
+from pilothouse_runtime.engine.space import told_when_full
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ class Source:
     """Where files come from and where downloads are kept; and for messages, who asked for them.
 
     Attributes:
+        fetched_dir: where the fetch program has left what it brought (see `contract.FETCH_COMMAND`).
         uri_variable: the environment variable that holds the uri.
         spec_field: the field of the spec under which its user wrote uri and digest.
     """
@@ -38,30 +40,42 @@ class Source:
     policy: DownloadPolicy = field(default_factory=DownloadPolicy)
     uri_variable: str = ENV_MODEL_URI
     spec_field: str = "model"
+    fetched_dir: Path = Path(MODEL_MOUNT)
 
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A local file; `content_type` is what a server called it, or ""."""
+    """A local file or folder.
+
+    Attributes:
+        content_type: what a server called it, or "".
+        seconds: how long another program, which is not timed here, took to bring it.
+    """
 
     path: Path
     content_type: str = ""
+    seconds: float = 0
 
 
 def fetch(uri: str, digest: str | None, source: Source, tell: Callable[[str], None]) -> LocalFile:
-    """Return the file at `uri`, whose sha256 has been found to be `digest` if one is given.
+    """Return the file or folder at `uri`, whose digest has been found to be `digest` if one is given.
 
     A download is kept under its digest: a container that starts again in the same pod finds it there.
 
     Args:
-        uri: file:///path, pvc://claim/path (the claim is mounted at `source.pvc_mount`), http:// or https://.
+        uri: file:///path, pvc://claim/path (the claim is mounted at `source.pvc_mount`), http:// or https://, or any
+            other that has been fetched to `source.fetched_dir` already, after `contract.FETCHED_PREFIX`.
+        digest: 64 hexadecimal digits; see `pilothouse_runtime.digests`.
         tell: is given, for people, what is going on.
     Raises:
         LoadError: InvalidConfiguration, ModelDownloadFailed or DigestMismatch.
     """
+    if uri.startswith(FETCHED_PREFIX):
+        return _fetched(uri, digest, source, tell)
     parts = urlsplit(uri)
     if parts.scheme not in SCHEMES:
-        raise bad_setting(source.uri_variable, f"its scheme must be one of {', '.join(SCHEMES)}")
+        rule = f"its scheme must be one of {', '.join(SCHEMES)}; others are for python -m pilothouse_runtime.fetch"
+        raise bad_setting(source.uri_variable, rule)
     if parts.scheme in ("http", "https"):
         if not parts.hostname or parts.username is not None:
             raise bad_setting(source.uri_variable, "must name a host, and no user or password")
@@ -76,8 +90,19 @@ def fetch(uri: str, digest: str | None, source: Source, tell: Callable[[str], No
         file = LocalFile(_on_claim(parts.netloc, unquote(parts.path), source))
     if digest:
         tell(f"checking the sha256 of {file.path}")
-        _verify(file, digest, source)
+        verify(file, digest, source.spec_field)
     return file
+
+
+def _fetched(uri: str, digest: str | None, source: Source, tell: Callable[[str], None]) -> LocalFile:
+    tell(f"taking what was fetched to {source.fetched_dir}")
+    record = read_record(source.fetched_dir)
+    if record is None or (digest and record.digest != digest):
+        name = uri.removeprefix(FETCHED_PREFIX)
+        raise failed(
+            f"{name} is not at {source.fetched_dir}: the init container has not brought it", permanent=False
+        )
+    return LocalFile(source.fetched_dir / record.path, record.content_type, record.seconds)
 
 
 def _on_claim(claim: str, name: str, source: Source) -> Path:
@@ -87,7 +112,17 @@ def _on_claim(claim: str, name: str, source: Source) -> Path:
         raise bad_setting(
             source.uri_variable, "pvc:// takes a claim and a path on it, as in pvc://models/digits.pt"
         )
+    for inner in _links_below(path):
+        if not inner.resolve().is_relative_to(source.pvc_mount.resolve()):
+            raise bad_setting(
+                source.uri_variable, f"{inner.name} in the folder is a link that leads out of the claim"
+            )
     return _existing(path, source, permanent=False)
+
+
+def _links_below(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        yield from (path for name in (*folders, *files) if (path := Path(parent, name)).is_symlink())
 
 
 def _existing(path: Path, source: Source, *, permanent: bool) -> Path:
@@ -106,18 +141,19 @@ def _existing(path: Path, source: Source, *, permanent: bool) -> Path:
 def _downloaded(url: str, digest: str | None, source: Source, tell: Callable[[str], None]) -> LocalFile:
     kept = source.cache_dir / (f"sha256-{digest}" if digest else "model")
     if digest and kept.exists():
-        if sha256_of(kept) == digest:
+        if digest_of(kept) == f"sha256:{digest}":
             log.info("the file is in the cache already: %s", kept)
             return LocalFile(kept)
         kept.unlink()
     part = source.cache_dir / "download.part"
     try:
         source.cache_dir.mkdir(parents=True, exist_ok=True)
-        content_type = Download(url, part, source.policy, tell, f"{source.spec_field}.uri").run()
+        with told_when_full(source.cache_dir, "what was downloaded"):
+            content_type = Download(url, part, source.policy, tell, f"{source.spec_field}.uri").run()
         log.info("downloaded %d bytes", part.stat().st_size)
         if digest:
             tell("checking the sha256 of what was downloaded")
-            _verify(LocalFile(part, content_type), digest, source)
+            verify(LocalFile(part, content_type), digest, source.spec_field)
         part.replace(kept)
     except OSError as error:
         raise failed(f"cannot write to {source.cache_dir}: {error.strerror}", permanent=False) from error
@@ -127,24 +163,23 @@ def _downloaded(url: str, digest: str | None, source: Source, tell: Callable[[st
     return LocalFile(kept, content_type)
 
 
-def sha256_of(path: Path) -> str:
-    """Return a file's sha256 in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def verify(file: LocalFile, digest: str, spec_field: str) -> None:
+    """Raise LoadError (DigestMismatch) unless a file or folder has this digest, of 64 hexadecimal digits.
 
-
-def _verify(file: LocalFile, digest: str, source: Source) -> None:
+    Args:
+        spec_field: the field of the spec under which its user wrote uri and digest, for messages.
+    """
     try:
         actual = digest_of(file.path)
     except DigestError as error:
-        told = f"the folder has no digest to compare with {source.spec_field}.digest: {error}"
+        told = f"the folder has no digest to compare with {spec_field}.digest: {error}"
         raise LoadError(FailureReason.DIGEST_MISMATCH, told, permanent=True) from None
     if actual != f"sha256:{digest}":
         kind = "folder" if file.path.is_dir() else "file"
         what = "" if file.path.is_dir() else f". What came is {describe(file.path, file.content_type)}"
         raise LoadError(
             FailureReason.DIGEST_MISMATCH,
-            f"the {kind} has {actual}, but {source.spec_field}.digest is sha256:{digest}; either the {kind}"
+            f"the {kind} has {actual}, but {spec_field}.digest is sha256:{digest}; either the {kind}"
             f" was changed or the digest is another {kind}'s{what}",
             permanent=True,
         )

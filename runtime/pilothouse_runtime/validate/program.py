@@ -81,7 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     add_places(parser)
     given = parser.parse_args(arguments)
     source = Source(
-        given.cache_dir, given.pvc_mount, _POLICY, contract.ENV_VALIDATION_URI, "rollout.validation"
+        given.cache_dir,
+        given.pvc_mount,
+        _POLICY,
+        contract.ENV_VALIDATION_URI,
+        "rollout.validation",
+        given.model_mount,
     )
     logs.configure("INFO")
     try:

@@ -28,7 +28,8 @@ def said(spec: Any, name: str = "digits") -> str:
         ({"model": {}}, "spec.model.uri is required"),
         (
             {"model": {"uri": "ftp://models/a.pt"}},
-            "spec.model.uri must begin with one of file://, http://, https://, pvc:// and hold no white space "
+            "spec.model.uri must begin with one of az://, file://, gs://, hf://, http://, https://, oci://, pvc://, "
+            "s3:// and hold no white space "
             '(it is "ftp://models/a.pt")',
         ),
         (

@@ -58,6 +58,7 @@ GOLDEN = (
     ("85203430e4", {"model": _URI, "runtime": {"drift": {"uri": "file:///golden.npz"}}}),
     ("030a6b424f", {"model": _URI, "runtime": {"sampling": {"rate": "1%", "claim": "samples"}}}),
     ("db3660c8d1", {"model": _URI, "runtime": {"workers": 2}}),
+    ("62d8ddf2c2", {"model": {"uri": "s3://models/digits/2.pt", "secretName": "models"}}),
     ("ac841e64fd", {"model": {**_URI, "inputs": [{"name": "x", "datatype": "BF16", "shape": [1]}]}}),
 )
 
@@ -96,7 +97,7 @@ def test_defaults_written_out_make_no_other_revision() -> None:
         "podLabels": {},
         "terminationGracePeriodSeconds": 30,
     }
-    model = _URI | {"version": "", "format": "auto", "inputs": [], "outputs": []}
+    model = _URI | {"version": "", "format": "auto", "secretName": "", "inputs": [], "outputs": []}
     assert hash_of({"model": model, "runtime": runtime}) == hash_of({"model": _URI})
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pilothouse_runtime.contract import FailureReason
 from pilothouse_runtime.core.errors import LoadError
+from pilothouse_runtime.digests import folder_sha256
+from pilothouse_runtime.engine.fetched import Record, write_record
 from pilothouse_runtime.engine.source import Source, fetch
 
 
@@ -18,6 +21,8 @@ def source(tmp_path: Path) -> Source:
     (tmp_path / "pvc/digits/two words.pt").write_bytes(b"model")
     (tmp_path / "secret").write_bytes(b"token")
     (tmp_path / "pvc/link.pt").symlink_to(tmp_path / "secret")
+    (tmp_path / "pvc/leaky").mkdir()
+    (tmp_path / "pvc/leaky/link").symlink_to(tmp_path / "secret")
     (tmp_path / "pvc/inner.pt").symlink_to("digits/two words.pt")
     return Source(tmp_path / "cache", tmp_path / "pvc")
 
@@ -37,10 +42,42 @@ def test_a_path_in_the_image(source: Source, tmp_path: Path) -> None:
     assert fetch(f"file://{tmp_path}/pvc/inner.pt", None, source, ignore).path.read_bytes() == b"model"
 
 
+def test_a_folder_on_a_claim(source: Source) -> None:
+    digest = folder_sha256(source.pvc_mount / "digits")
+    assert fetch("pvc://models/digits", digest, source, ignore).path == source.pvc_mount / "digits"
+    with pytest.raises(LoadError, match="the folder has sha256:") as caught:
+        fetch("pvc://models/digits", "0" * 64, source, ignore)
+    assert caught.value.reason is FailureReason.DIGEST_MISMATCH
+
+
+def test_what_was_fetched_before(source: Source, tmp_path: Path) -> None:
+    mount = tmp_path / "mount"
+    (mount / "content").mkdir(parents=True)
+    (mount / "content/x.pt").write_bytes(b"model")
+    fetched = replace(source, fetched_dir=mount)
+    with pytest.raises(
+        LoadError, match=r"s3://b/x[.]pt is not at .*mount: the init container has not brought it"
+    ):
+        fetch("fetched:s3://b/x.pt", None, fetched, ignore)
+    write_record(mount, Record("content/x.pt", "0" * 64, "text/plain", 3.5))
+    told: list[str] = []
+    file = fetch("fetched:s3://b/x.pt", "0" * 64, fetched, told.append)
+    assert told, "a phase begins when something is told of it"
+    assert (file.path, file.content_type, file.seconds) == (mount / "content/x.pt", "text/plain", 3.5)
+    with pytest.raises(LoadError, match="has not brought it"):
+        fetch("fetched:s3://b/x.pt", "1" * 64, fetched, ignore)
+
+
 @pytest.mark.parametrize(
     ("uri", "reason", "permanent", "told"),
     [
         ("pvc://models/none.pt", FailureReason.MODEL_DOWNLOAD_FAILED, False, "No such file or directory"),
+        (
+            "pvc://models/leaky",
+            FailureReason.INVALID_CONFIGURATION,
+            True,
+            "a link that leads out of the claim",
+        ),
         ("pvc://models/link.pt", FailureReason.INVALID_CONFIGURATION, True, "a path on it"),
         ("pvc://models/../secret", FailureReason.INVALID_CONFIGURATION, True, "a path on it"),
         ("pvc:///digits/x.pt", FailureReason.INVALID_CONFIGURATION, True, "takes a claim"),

@@ -53,6 +53,14 @@ def test_each_phase_has_its_begin_and_its_length(readiness: Readiness, clock: Cl
     ]
 
 
+def test_what_another_container_did_counts_too(readiness: Readiness, clock: Clock) -> None:
+    readiness.enter(Phase.PULLING)
+    clock.elapsed = 0.5
+    readiness.began_earlier(40)
+    readiness.enter(Phase.VERIFIED)
+    assert readiness.history[1] == PhaseTime(Phase.PULLING, 1_699_999_960.0, 40.5)
+
+
 def test_another_message_is_no_other_phase(readiness: Readiness, clock: Clock) -> None:
     readiness.enter(Phase.PULLING, "asking")
     clock.elapsed = 5.0
