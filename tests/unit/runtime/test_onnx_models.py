@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -115,4 +116,4 @@ def test_torch_is_not_needed(tmp_path: Path) -> None:
         f"warm_up(select(pathlib.Path({str(file)!r}), Format.AUTO).load(Device.AUTO), 8)\n"
         "assert not {'torch', 'transformers', 'keras'} & set(sys.modules)\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True)
+    subprocess.run([sys.executable, "-c", program], env={"PYTHONPATH": os.pathsep.join(sys.path)}, check=True)
