@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -21,6 +20,7 @@ from pilothouse_runtime.core.errors import LoadError
 from pilothouse_runtime.core.settings import Settings, read_settings
 from pilothouse_runtime.core.states import Phase, Readiness
 from pilothouse_runtime.engine.loader import Loaded, load
+from pilothouse_runtime.engine.memory import tidy
 from pilothouse_runtime.engine.source import Source
 from pilothouse_runtime.process import exit_now, leave_words, server_parser
 from pilothouse_runtime.serve import logs
@@ -99,10 +99,7 @@ class App:
             loop.call_soon_threadsafe(self._loaded, loop, loaded, time.monotonic() - start)
 
     def _loaded(self, loop: asyncio.AbstractEventLoop, loaded: Loaded, seconds: float) -> None:
-        # torch brings some hundred thousand objects that stay: looking through them again and again for garbage would
-        # stop all requests for tens of milliseconds each time.
-        gc.collect()
-        gc.freeze()
+        tidy()
         self._server.attach(loaded, seconds, loop)
         log.info("ready", extra={"seconds": round(seconds, 3)})
 

@@ -76,8 +76,15 @@ class LoadedModel(ABC):
             MemoryError: there is too little, here or on the device.
         """
 
-    def settle(self, inputs: Sequence[Tensor]) -> None:  # noqa: B027 - most backends have nothing to choose
-        """Choose the fastest way to run that gives the same answers to these inputs. Before the first request."""
+    def settle(self, inputs: Sequence[Tensor]) -> float | None:
+        """Choose the fastest way to run that gives the same answers to these inputs. Before the first request.
+
+        Returns:
+            The seconds of a run, where that is known now.
+        Raises:
+            LoadError: OptimizationFailed: the way that was asked for is not to be had.
+        """
+        return None
 
     def warmup_shapes(self, batch: int) -> Iterator[Shapes]:
         """Yield shapes to try for all inputs with this batch size; one of them must work."""

@@ -20,11 +20,11 @@ from pilothouse_runtime.engine.model import LoadedModel, Shapes, describe_output
 log = logging.getLogger(__name__)
 
 # TorchScript watches the first run and compiles in the second: a user's request should find that done. Later sizes of
-# the batch cost nothing of this kind (see `torchscript`).
+# the batch cost nothing of this kind.
 _RUNS: Final = 3
-_AFFORDABLE: Final = (
-    0.5  # seconds that a run of the largest batch may be expected to take: a start waits for it
-)
+# Seconds that a run of the largest batch may be expected to take: a start waits for it, and its activations are memory
+# that stays. Larger sizes are learnt from requests, one after the other (`core.batching.Sizes`).
+_AFFORDABLE: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,10 @@ def warm_up(model: LoadedModel, max_batch: int = 1) -> Warm:
             " holds a signature"
         )
         return Warm(reason="the model has no signature")
-    shapes = _warm_one(model, signature, model.warmup_shapes(1), _RUNS, settle=True)
-    seconds = {1: timed(model, zeros(signature, shapes))[1]}
+    shapes = _warm_one(model, signature, model.warmup_shapes(1))
+    seconds = {1: _settle(model, signature, shapes)}
     if any(ANY in spec.shape for spec in signature.inputs):
-        shapes = _warm_one(model, signature, model.warmup_shapes(2), 1)
+        shapes = _warm_one(model, signature, model.warmup_shapes(2))
     if max_batch == 1:
         return Warm(1, "", seconds)
     reason = obstacle(signature) or find_flaw(model, signature, shapes, seconds)
@@ -71,9 +71,18 @@ def warm_up(model: LoadedModel, max_batch: int = 1) -> Warm:
     return _largest(model, signature, shapes, max_batch, seconds)
 
 
-def _warm_one(
-    model: LoadedModel, signature: Signature, candidates: Iterable[Shapes], runs: int, settle: bool = False
-) -> Shapes:
+def _settle(model: LoadedModel, signature: Signature, shapes: Shapes) -> float:
+    """Let the model choose how it runs, and return the seconds that this takes."""
+    seconds = model.settle(made_up(signature, shapes))
+    if seconds is not None:
+        return seconds
+    inputs = zeros(signature, shapes)
+    for _ in range(_RUNS - 1):
+        model.run(inputs)
+    return timed(model, inputs)[1]
+
+
+def _warm_one(model: LoadedModel, signature: Signature, candidates: Iterable[Shapes]) -> Shapes:
     """Run zeros of the first shapes that the model takes, and return these."""
     problem = ""
     for shapes in candidates:
@@ -84,10 +93,6 @@ def _warm_one(
             problem = f"warm-up with {_shown(inputs)}: {error.message}"
             continue
         _check_outputs(signature, inputs, outputs)
-        if settle:
-            model.settle(made_up(signature, shapes))
-        for _ in range(runs - 1):
-            model.run(inputs)
         return shapes
     raise unloadable(f"{problem}; do model.inputs and model.outputs describe this model?")
 

@@ -5,7 +5,6 @@ It has one thread and no event loop, so that it can fork at any time. All its si
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import signal
@@ -22,6 +21,7 @@ from pilothouse_runtime.core.settings import Settings, bad_setting
 from pilothouse_runtime.core.states import Phase
 from pilothouse_runtime.engine.forked import stay_single, threads_for
 from pilothouse_runtime.engine.loader import load
+from pilothouse_runtime.engine.memory import tidy
 from pilothouse_runtime.process import exit_now
 from pilothouse_runtime.server import Place
 from pilothouse_runtime.workers.board import LOADER, Board, index_of
@@ -89,8 +89,7 @@ def _prepare(
     # Imported, not started: workers share this too.
     import_module("pilothouse_runtime.serve.grpc")
     # What is collected later would be written to, and what is written to is not shared any more.
-    gc.collect()
-    gc.freeze()
+    tidy()
     if _threads_beside() > 0:
         rule = "must be 1 for this model: it starts threads of its own, which would be missing in workers"
         raise bad_setting(ENV_WORKERS, rule)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from torch import fx
 from torch._export.serde import schema
 from torch._export.serde.serialize import ExportedProgramDeserializer, _dict_to_dataclass
 from torch._export.utils import _check_input_constraints_for_graph
@@ -32,9 +33,10 @@ from pilothouse_runtime.engine.backends.exported_check import (
 from pilothouse_runtime.engine.backends.program import plain_function
 from pilothouse_runtime.engine.datatypes import datatype_of_torch
 from pilothouse_runtime.engine.failures import UnservableError, first_cause, unloadable
+from pilothouse_runtime.engine.fused import fuse
+from pilothouse_runtime.engine.graph_model import GraphModel, Way
 from pilothouse_runtime.engine.model import PLAIN, Options, Shapes
 from pilothouse_runtime.engine.results import are_positions, name_leaves
-from pilothouse_runtime.engine.torch_model import TorchModel
 
 _MODEL: Final = "model"  # the name under which torch.export.save stores its one program
 _PROGRAM: Final = f"models/{_MODEL}.json"
@@ -49,7 +51,7 @@ _REMEMBERED: Final = 4096  # sets of shapes
 _UNBOUNDED: Final = 1 << 31  # rows
 
 
-class ExportedModel(TorchModel):
+class ExportedModel(GraphModel):
     """An exported program; its inputs are the tensors among the leaves of its arguments."""
 
     format = Format.EXPORTED
@@ -60,13 +62,16 @@ class ExportedModel(TorchModel):
         self._sizes = [_sizes(program, name) for name, _ in arguments if name]
         self._ranges = program.range_constraints
         weights = (*program.state_dict.values(), *program.constants.values())
-        super().__init__(signature, device, weights, _max_rows(self._sizes, self._ranges))
         # Guards are Python source from the file. Sizes are checked against their ranges, as torch's own hook does it.
         module = program.module(check_guards=False)
-        self._program = plain_function(
-            module, {index: value for index, (name, value) in enumerate(arguments) if not name}
-        )
-        self._placeholders = module.graph.find_nodes(op="placeholder")
+        self._constants = {index: value for index, (name, value) in enumerate(arguments) if not name}
+        function = plain_function(module, self._constants)
+        super().__init__(function, signature, device, weights, _max_rows(self._sizes, self._ranges))
+        self._module: fx.GraphModule | None = module
+        # Copies, as a node leads to its graph, and that to all weights.
+        self._placeholders = [
+            fx.Graph().node_copy(node) for node in module.graph.find_nodes(op="placeholder")
+        ]
         self._arguments = arguments
         self._fitting: set[tuple[torch.Size, ...]] = set()
 
@@ -75,7 +80,13 @@ class ExportedModel(TorchModel):
         shapes = tuple([tensor.shape for tensor in inputs])
         if shapes not in self._fitting:
             self._check(inputs, shapes)
-        return self._program(*inputs)
+        return self.function(*inputs)
+
+    def ways(self) -> Iterator[Way]:
+        """Yield the program with its linear layers and convolutions fused."""
+        module, self._module = self._module, None
+        if module is not None and self.device == "cpu":
+            yield "fused", lambda: plain_function(fused, self._constants) if (fused := fuse(module)) else None
 
     def _check(self, inputs: Sequence[torch.Tensor], shapes: tuple[torch.Size, ...]) -> None:
         """Check sizes and their relations, which takes longer than a small model: what fits is remembered.

@@ -6,24 +6,26 @@ import logging
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import torch
+from torch import fx
 
 from pilothouse_runtime.core.settings import Format
 from pilothouse_runtime.core.signature import SignatureError, parse_signature, reconcile
 from pilothouse_runtime.core.tensors import Signature, Tensor
 from pilothouse_runtime.engine.backends.exported_check import FILE_OPERATORS
+from pilothouse_runtime.engine.backends.program import plain_function
 from pilothouse_runtime.engine.failures import first_cause, unloadable
-from pilothouse_runtime.engine.likeness import copies, difference
+from pilothouse_runtime.engine.fused import fuse
+from pilothouse_runtime.engine.graph_model import AS_IT_IS, Function, GraphModel, Way
 from pilothouse_runtime.engine.model import PLAIN, Options
-from pilothouse_runtime.engine.torch_model import TorchModel
+from pilothouse_runtime.engine.scripted import NotStraightError, as_graph
 
 log = logging.getLogger(__name__)
 
-_RUNS_UNTIL_COMPILED: Final = 3
 SIGNATURE_FILE: Final = "signature.json"  # given to torch.jit.save as an extra file
 
 # torch.jit.load runs no Python: pickles are read by torch's own reader, which makes tensors and TorchScript's
@@ -31,63 +33,74 @@ SIGNATURE_FILE: Final = "signature.json"  # given to torch.jit.save as an extra 
 _FILE_OPERATORS: Final = re.compile(rb"\b(?:torch|ops\.aten)\.(%s)\(" % "|".join(FILE_OPERATORS).encode())
 
 
-class TorchScriptModel(TorchModel):
+class TorchScriptModel(GraphModel):
     """A scripted or traced module; inputs go by position to its forward.
 
-    Measured with torch 2.13 on a CPU: after the two runs in which the executor profiles and compiles, a run with a
-    batch size that is new takes no longer than others, since without a fuser code is not specialised to shapes.
+    Until it is settled, it is run by TorchScript's plain interpreter: the other one watches the first run and compiles
+    in the second, which is time spent on a way that is hardly ever taken.
     """
 
     format = Format.TORCHSCRIPT
     platform = "pytorch_torchscript"
+    keeps = False
 
     def __init__(
         self, module: torch.jit.ScriptModule, signature: Signature | None, device: torch.device
     ) -> None:
-        super().__init__(signature, device, (*module.parameters(), *module.buffers()))
-        self._forward: Callable[..., Any] = module
-        self._module: torch.jit.ScriptModule | None = module
+        function = _uncompiled(module) if signature else module  # without a signature it is never settled
+        super().__init__(function, signature, device, (*module.parameters(), *module.buffers()))
+        self._module = module
 
-    @property
-    def is_frozen(self) -> bool:
-        """Whether another form of the module runs than the file has."""
-        return not isinstance(self._forward, torch.jit.ScriptModule)
+    def settle(self, inputs: Sequence[Tensor]) -> float | None:
+        """See `LoadedModel`."""
+        seconds = super().settle(inputs)
+        if self.way == AS_IT_IS:
+            self.function, seconds = self._module, None  # which still has to be compiled
+        del self._module
+        return seconds
 
-    def call(self, inputs: Sequence[torch.Tensor]) -> Any:
-        """Run forward."""
-        return self._forward(*inputs)
-
-    def settle(self, inputs: Sequence[Tensor]) -> None:
-        """Run a frozen copy from now on, if its answers are the same: its weights are constants.
-
-        Freezing folds batch norms into convolutions, which makes ResNets a fifth faster. `optimize_for_inference`
-        is not used: it made small convolutions several times slower.
-        """
-        module, self._module = self._module, None
-        if module is None:
+    def ways(self) -> Iterator[Way]:
+        """Yield a frozen copy, whose weights are constants: as plain calls of operators, fused or not, or as such."""
+        try:
+            frozen = _frozen(self._module)
+        except Exception as error:  # the model itself has run
+            log.info("the model cannot be frozen: %s", first_cause(error))
             return
         try:
-            # A model that has a memory, or throws dice, cannot be compared, and is left as it is.
-            want = copies(self.run(copies(inputs)))
-            if difference(self.run(copies(inputs)), want):
-                return
-            self._forward = _frozen(module)
-            for _ in range(_RUNS_UNTIL_COMPILED):
-                flaw = difference(self.run(copies(inputs)), want)
-                if flaw:
-                    break
-        except Exception as error:  # whatever freezing breaks, the model itself has run
-            flaw = first_cause(error)
-        if flaw:
-            log.info("the model is run as it is: frozen, it would fail or answer otherwise: %s", flaw)
-            self._forward = module
+            graph, names = as_graph(frozen, len(self.signature.inputs) if self.signature else 0)
+        except NotStraightError as error:
+            log.info("the model is left to TorchScript's interpreter: %s", error)
+        else:
+            if self.device == "cpu":
+                yield "fused", lambda: _named(fuse(graph), names)
+            yield "operator by operator", lambda: _named(graph, names)
+        yield "frozen", lambda: frozen.forward
 
 
-def _frozen(module: torch.jit.ScriptModule) -> Callable[..., Any]:
+def _uncompiled(module: torch.jit.ScriptModule) -> Function:
+    def run(*inputs: torch.Tensor) -> Any:
+        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined] # it is there
+            return module(*inputs)
+
+    return run
+
+
+def _frozen(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+    """Return a copy whose weights are constants: this also folds batch norms into convolutions."""
+    if not hasattr(module, "training"):  # it was frozen when it was saved
+        return module
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        forward: Callable[..., Any] = torch.jit.freeze(module).forward
-    return forward
+        frozen: torch.jit.ScriptModule = torch.jit.freeze(module)
+    return frozen
+
+
+def _named(graph: fx.GraphModule | None, names: tuple[str, ...]) -> Function | None:
+    """Return a graph as a function, that returns a dict where there are names."""
+    if graph is None:
+        return None
+    function = plain_function(graph, {})
+    return (lambda *inputs: dict(zip(names, function(*inputs), strict=True))) if names else function
 
 
 def load(
