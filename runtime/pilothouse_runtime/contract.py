@@ -30,6 +30,7 @@ ENV_MODEL_FORMAT: Final = "PILOTHOUSE_MODEL_FORMAT"
 ENV_MODEL_FACTORY: Final = "PILOTHOUSE_MODEL_FACTORY"
 ENV_MODEL_SIGNATURE: Final = "PILOTHOUSE_MODEL_SIGNATURE"
 ENV_DEVICE: Final = "PILOTHOUSE_DEVICE"
+ENV_OPTIMIZE: Final = "PILOTHOUSE_OPTIMIZE"  # none, bf16 or int8: what a model's large layers compute with
 ENV_REVISION: Final = "PILOTHOUSE_REVISION"
 # Seconds after SIGTERM for which the server still takes requests while it already says "not ready",
 # so that endpoints can propagate, and the most it then waits for what is in flight.
@@ -145,6 +146,7 @@ class FailureReason(StrEnum):
     NO_SPACE = "NoSpace"  # the model does not fit where it is to be kept
     DIGEST_MISMATCH = "DigestMismatch"
     MODEL_LOAD_FAILED = "ModelLoadFailed"
+    OPTIMIZATION_FAILED = "OptimizationFailed"  # the model cannot be run that way, or answers otherwise then
     INVALID_CONFIGURATION = "InvalidConfiguration"
     VALIDATION_FAILED = (
         "ValidationFailed"  # the revision answers the data set with errors, or with other shapes

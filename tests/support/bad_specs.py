@@ -229,6 +229,7 @@ BAD_SPECS: Final = (
     _runtime("batch-delay-bare", {"batching": {"maxDelay": "0"}}, "batching.maxDelay"),
     _runtime("batch-delay-too-long", {"batching": {"maxDelay": "11s"}}, "batching.maxDelay", Refused.CEL),
     _runtime("batching-unknown", {"batching": {"size": 3}}, "batching", Refused.STRICT),
+    _runtime("unknown-optimize", {"optimize": "fp4"}, "optimize"),
     _runtime("no-workers", {"workers": 0}, "workers"),
     _runtime("too-many-workers", {"workers": 65}, "workers"),
     _runtime("access-log-is-text", {"accessLog": "yes"}, "accessLog"),

@@ -135,6 +135,7 @@ RUNTIMES = st.fixed_dictionaries(
             {}, optional={"maxSize": st.sampled_from([1, 32, 4096]), "maxDelay": DURATIONS}
         ),
         "workers": st.sampled_from([1, 2, 64]),
+        "optimize": st.sampled_from(["none", "bf16", "int8"]),
         "accessLog": st.booleans(),
         "explain": st.booleans(),
         "sampling": st.sampled_from(

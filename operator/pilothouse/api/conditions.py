@@ -77,6 +77,8 @@ class Reason(StrEnum):
     """What was fetched is not the one that spec.model.digest names."""
     MODEL_LOAD_FAILED = "ModelLoadFailed"
     """The file is no model that the runtime can load, or its warm-up failed."""
+    OPTIMIZATION_FAILED = "OptimizationFailed"
+    """The model cannot be run as spec.runtime.optimize says, or its answers would be too far off."""
     INVALID_CONFIGURATION = "InvalidConfiguration"
     """The runtime does not understand how it was configured: its image is of another release, perhaps."""
     OUT_OF_MEMORY = "OutOfMemory"

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from pilothouse.api import names
 from pilothouse.api.rollout import fraction
-from pilothouse.api.spec import Batching, Format, Model, ModelDeploymentSpec, Runtime, Sampling
+from pilothouse.api.spec import Batching, Format, Model, ModelDeploymentSpec, Optimize, Runtime, Sampling
 from pilothouse.plan.fetching import NO_CACHE, Cache, Fetching
 from pilothouse.plan.seen import Json
 from pilothouse_runtime import contract
@@ -164,6 +164,7 @@ def _environment(name: str, revision: str, spec: ModelDeploymentSpec, uri: str) 
         contract.ENV_MODEL_SIGNATURE: _signature(model),
         contract.ENV_DEVICE: runtime.device,
         contract.ENV_WORKERS: runtime.workers if runtime.workers > 1 else "",
+        contract.ENV_OPTIMIZE: runtime.optimize if runtime.optimize is not Optimize.NONE else "",
         contract.ENV_ACCESS_LOG: "1" if runtime.access_log else "",
         contract.ENV_EXPLAIN: "1" if runtime.explain else "",
         contract.ENV_DRIFT_PROFILE: runtime.drift.uri if runtime.drift else "",

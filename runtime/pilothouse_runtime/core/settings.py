@@ -42,6 +42,14 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
+class Optimize(StrEnum):
+    """What the large layers of a model compute with; NONE is what the file says."""
+
+    NONE = "none"
+    BF16 = "bf16"
+    INT8 = "int8"
+
+
 @dataclass(frozen=True)
 class Sampling:
     """Which requests are kept, and where: a share of them, so many a minute, in files of so many bytes together."""
@@ -73,6 +81,7 @@ class Settings:
     access_log: bool
     log_level: str
     workers: int = 1  # processes
+    optimize: Optimize = Optimize.NONE
     factory: str = ""  # module:function
     explain: bool = False
     drift_profile: str = ""  # uri
@@ -109,6 +118,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         access_log=choice(environ, contract.ENV_ACCESS_LOG, ("0", "1"), "0") == "1",
         log_level=log_level(environ),
         workers=_workers(environ),
+        optimize=Optimize(choice(environ, contract.ENV_OPTIMIZE, list(Optimize), Optimize.NONE)),
         factory=_factory(environ),
         explain=choice(environ, contract.ENV_EXPLAIN, ("0", "1"), "0") == "1",
         drift_profile=_alone(environ, contract.ENV_DRIFT_PROFILE),

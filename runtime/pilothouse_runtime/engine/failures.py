@@ -18,6 +18,12 @@ def unloadable(message: str, *, permanent: bool = True) -> LoadError:
     return LoadError(FailureReason.MODEL_LOAD_FAILED, message, permanent=permanent)
 
 
+def not_optimizable(wanted: str, cause: str) -> LoadError:
+    """Return the failure of a model that cannot be run as runtime.optimize asks for."""
+    message = f"runtime.optimize is {wanted}, but {cause}; set it to none"
+    return LoadError(FailureReason.OPTIMIZATION_FAILED, message, permanent=True)
+
+
 def no_gpu() -> LoadError:
     """Return the failure of a model that is to run on a GPU where there is none, or none that its library can use."""
     return bad_setting(

@@ -14,6 +14,9 @@ import torch
 from torch import fx
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from pilothouse_runtime.core.settings import Optimize
+from pilothouse_runtime.engine import int8
+
 _ATEN: Final = torch.ops.aten
 _ONEDNN: Final = torch.ops.mkldnn
 _CONVOLUTIONS: Final = frozenset(
@@ -60,19 +63,19 @@ class _Tail(NamedTuple):
     algorithm: str = ""
 
 
-def fuse(module: fx.GraphModule, dtype: torch.dtype = torch.float32) -> fx.GraphModule | None:
+def fuse(module: fx.GraphModule, optimize: Optimize = Optimize.NONE) -> fx.GraphModule | None:
     """Return another module with a model's linear layers and convolutions fused; None where nothing can be.
 
     The graph given stays as it is, and so do its weights, which are copied.
 
     Args:
-        dtype: that these layers are to compute with: float32, or bfloat16, to which their inputs are converted, and
-            from which their outputs are converted back.
+        optimize: what these layers compute with. For BF16, their inputs are converted, and their outputs converted
+            back; for INT8 only linear layers are replaced, see `engine.int8`.
     """
     has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call] # torch's own
     if not has_onednn or any(node.target is _ATEN.as_strided.default for node in module.graph.nodes):
         return None
-    writer = _Writer(copied(module), dtype)
+    writer = _Writer(copied(module), optimize)
     if not writer.write():
         return None
     return fx.GraphModule(
@@ -88,10 +91,11 @@ def copied(module: fx.GraphModule) -> fx.GraphModule:
 
 
 class _Writer:
-    def __init__(self, module: fx.GraphModule, dtype: torch.dtype) -> None:
+    def __init__(self, module: fx.GraphModule, optimize: Optimize) -> None:
         self.module = module
         self._graph = module.graph
-        self._dtype = dtype
+        self._dtype = torch.bfloat16 if optimize is Optimize.BF16 else torch.float32
+        self._optimize = optimize
         self._place = {node: place for place, node in enumerate(self._graph.nodes)}
         self._writes = [place for node, place in self._place.items() if _is_mutable(node)]
         self._added = 0
@@ -103,12 +107,27 @@ class _Writer:
             if node.target is _ATEN.view.default:  # activations may lie in memory in another order
                 node.target = _ATEN.reshape.default
             dense = dense_of(self.module, node)
-            if dense is not None and dense.weight.dtype is torch.float32:
+            if dense is None or dense.weight.dtype is not torch.float32:
+                continue
+            if self._optimize is Optimize.INT8 and not dense.where:
+                self._quantize(node, dense)
+            else:
                 self._replace(node, dense)
-                found = True
+            found = found or self._optimize is not Optimize.INT8 or not dense.where
         if found:
             self._graph.eliminate_dead_code()
         return found
+
+    def _quantize(self, node: fx.Node, dense: Dense) -> None:
+        weight, scales = int8.quantized(dense.weight)
+        with self._graph.inserting_before(node):
+            held = (self._hold("weight", weight), self._hold("scales", scales))
+            zeros = self._hold("zeros", torch.zeros(len(scales), dtype=torch.int64))
+            bias = None if dense.bias is None else self._hold("bias", dense.bias)
+            result = self._graph.call_function(int8.linear, (dense.source, *held, zeros, bias))
+        node.replace_all_uses_with(result)
+        self._place[result] = self._place.pop(node)
+        self._graph.erase_node(node)
 
     def _replace(self, node: fx.Node, dense: Dense) -> None:
         weight, bias, end = dense.weight.detach(), dense.bias, node

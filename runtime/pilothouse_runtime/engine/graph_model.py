@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, ClassVar, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Final, NamedTuple
 
 import torch
 
+from pilothouse_runtime.core.errors import RequestError
+from pilothouse_runtime.core.settings import Optimize
 from pilothouse_runtime.core.tensors import Signature, Tensor
-from pilothouse_runtime.engine.failures import first_cause
-from pilothouse_runtime.engine.likeness import copies, difference
+from pilothouse_runtime.engine.failures import first_cause, not_optimizable
+from pilothouse_runtime.engine.likeness import copies, deviation, difference
+from pilothouse_runtime.engine.scripted import NotStraightError
 from pilothouse_runtime.engine.torch_model import TorchModel
 
 log = logging.getLogger(__name__)
@@ -22,11 +25,24 @@ Way = tuple[
     str, Callable[[], Function | None]
 ]  # a name, and what makes it; None where the model has no such way
 
+# How far off answers may be, as a part of the largest number of an output. bfloat16 has 8 bits, of which errors of a
+# few layers take some; int8 rounds to a 254th of the largest weight of an output, and of the largest input of a row.
+TOLERANCES: Final[Mapping[Optimize, float]] = {Optimize.BF16: 0.02, Optimize.INT8: 0.05}
 AS_IT_IS: Final = "as it is"
 _BUDGET: Final = 0.03  # seconds in which a way is run again, to know better what it takes
 _MOST_RUNS: Final = 20
 _FASTER: Final = 0.95  # of the time before: what is only level is not changed
 _CLEARLY: Final = 0.8
+
+
+class Took(NamedTuple):
+    """Seconds of a run: on the clock, and of the CPUs, which is what ways are compared by: others may use these too."""
+
+    wall: float
+    cpu: float
+
+
+_NEVER: Final = Took(float("inf"), float("inf"))
 
 
 class GraphModel(TorchModel):
@@ -37,6 +53,7 @@ class GraphModel(TorchModel):
     """
 
     keeps: ClassVar[bool] = True
+    optimizable = True
 
     def __init__(
         self,
@@ -45,9 +62,11 @@ class GraphModel(TorchModel):
         device: torch.device,
         weights: Iterable[torch.Tensor],
         max_rows: int | None = None,
+        optimize: Optimize = Optimize.NONE,
     ) -> None:
         super().__init__(signature, device, weights, max_rows)
         self.function = function
+        self._optimize = optimize
         self.way = AS_IT_IS
 
     def call(self, inputs: Sequence[torch.Tensor]) -> Any:
@@ -60,16 +79,22 @@ class GraphModel(TorchModel):
 
     def settle(self, inputs: Sequence[Tensor]) -> float | None:
         """See `LoadedModel`. A model that has a memory, or throws dice, cannot be compared, and is left as it is."""
-        want, first = self._timed(inputs)
-        answers, second = self._timed(inputs)
-        if difference(answers, want):
-            return second
-        before = min(first, second)
-        best = before if self.keeps else float("inf")
+        want, _ = self._measured(inputs)
+        answers, before = self._measured(inputs)
+        differs = difference(answers, want)
+        if self._optimize is not Optimize.NONE:
+            if differs:
+                raise not_optimizable(
+                    self._optimize, "it answers otherwise each time, so that it cannot be checked"
+                )
+            return self._optimized(inputs, want)
+        if differs:
+            return None
+        best = before if self.keeps else _NEVER
         for name, make in self.ways():
-            if best < _CLEARLY * before:
+            if best.cpu < _CLEARLY * before.cpu:
                 break
-            function, flaw, took = self.function, "", 0.0
+            function, flaw, took = self.function, "", _NEVER
             try:
                 other = make()
                 if other is None:
@@ -80,26 +105,59 @@ class GraphModel(TorchModel):
                 flaw = first_cause(error)
             if flaw:
                 log.info("the model is not run %s: it would fail or answer otherwise: %s", name, flaw)
-            if flaw or took > _FASTER * best:
+            if flaw or took.cpu > _FASTER * best.cpu:
                 self.function = function
             else:
                 self.way, best = name, took
-        log.info("the model is run %s", self.way, extra={"seconds": round(best, 6)})
-        return best if self.way != AS_IT_IS else before
+        if self.way == AS_IT_IS:
+            return None
+        log.info("the model is run %s", self.way, extra={"seconds": round(best.wall, 6)})
+        return best.wall
 
-    def _tried(self, inputs: Sequence[Tensor], want: Sequence[Tensor]) -> tuple[str, float]:
-        """Return what is wrong with the answers, or "", and the seconds at best, once it has compiled."""
-        flaw = difference(self._timed(inputs)[0], want)
-        best, until, runs = float("inf"), time.perf_counter() + _BUDGET, 0
+    def _optimized(self, inputs: Sequence[Tensor], want: Sequence[Tensor]) -> float:
+        """Run as the user asked for from now on, if that changes the answers by no more than is stated."""
+        wanted = self._optimize
+        try:
+            function = self.optimized(wanted)
+            if function is None:
+                raise not_optimizable(wanted, "it has no layers that this can be done with")
+            self.function = function
+            self._measured(inputs)
+            answers, took = self._measured(inputs)
+        except (RequestError, NotStraightError) as error:
+            raise not_optimizable(wanted, f"the model cannot be run so: {first_cause(error)}") from error
+        off, name = deviation(answers, want)
+        if not off <= TOLERANCES[wanted]:
+            found = f"changes output {name!r} by {off:.2%} of its largest number for made-up inputs"
+            raise not_optimizable(wanted, f"that {found}, and {TOLERANCES[wanted]:.0%} is what it may")
+        self.way = wanted
+        log.info(
+            "the model is run in %s, %.3f %% off", wanted, 100 * off, extra={"seconds": round(took.wall, 6)}
+        )
+        return took.wall
+
+    @abstractmethod
+    def optimized(self, wanted: Optimize) -> Function | None:
+        """Return the model as the user wants it, or None where it has no layers that this can be done with.
+
+        Raises:
+            NotStraightError: its graph is not known.
+        """
+
+    def _tried(self, inputs: Sequence[Tensor], want: Sequence[Tensor]) -> tuple[str, Took]:
+        """Return what is wrong with the answers, or "", and what a run takes at best, once it has compiled."""
+        flaw = difference(self._measured(inputs)[0], want)
+        best, until, runs = _NEVER, time.perf_counter() + _BUDGET, 0
         while not flaw and runs < _MOST_RUNS and (not runs or time.perf_counter() < until):
-            answers, took = self._timed(inputs)
-            flaw, best, runs = difference(answers, want), min(best, took), runs + 1
+            answers, took = self._measured(inputs)
+            flaw, runs = difference(answers, want), runs + 1
+            best = Took(*map(min, zip(best, took, strict=True)))
         return flaw, best
 
-    def _timed(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], float]:
-        """Return the answers of a run, and its seconds."""
+    def _measured(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Took]:
+        """Return the answers of a run, and what it took."""
         given = copies(inputs)
-        started = time.perf_counter()
+        started, busy = time.perf_counter(), time.process_time()
         answers = self.run(given)
-        took = time.perf_counter() - started
+        took = Took(time.perf_counter() - started, time.process_time() - busy)
         return copies(answers), took

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
-from pilothouse_runtime.core.tensors import Datatype, Tensor
+from pilothouse_runtime.core.tensors import Array, Datatype, Tensor
 
 # Relative and absolute tolerance. Adding numbers in another order, as a batch of another size does, moves the last of
 # 24, 11 or 8 bits, a few times over; models that compute in halves and answer in more are the reason for FP32's.
@@ -38,6 +39,35 @@ def difference(got: Sequence[Tensor], want: Sequence[Tensor]) -> str:
         if not _is_close(mine, its):
             return f"output {its.name!r} has other numbers"
     return ""
+
+
+def deviation(got: Sequence[Tensor], want: Sequence[Tensor]) -> tuple[float, str]:
+    """Return how far off an answer is where it is furthest off, and the name of the output.
+
+    It is the largest difference in an output, as a part of the largest number in it; infinite where outputs have other
+    names, types or shapes, where whole numbers differ at all, or where only one of two is finite.
+    """
+    worst, where = 0.0, ""
+    if [tensor.name for tensor in got] != [tensor.name for tensor in want]:
+        return math.inf, "of another name"
+    for mine, its in zip(got, want, strict=True):
+        if mine.datatype is not its.datatype or mine.array.shape != its.array.shape:
+            off = math.inf
+        elif its.datatype not in _TOLERANCES:
+            off = 0.0 if np.array_equal(mine.array, its.array) else math.inf
+        else:
+            off = _off(mine.array.astype(np.float64), its.array.astype(np.float64))
+        if off > worst:
+            worst, where = off, its.name
+    return worst, where
+
+
+def _off(got: Array, want: Array) -> float:
+    finite = np.isfinite(want)
+    if not np.array_equal(got[~finite], want[~finite], equal_nan=True) or not np.isfinite(got[finite]).all():
+        return math.inf
+    largest = float(np.abs(want[finite]).max(initial=0.0))
+    return float(np.abs(got[finite] - want[finite]).max(initial=0.0)) / (largest or 1.0)
 
 
 def _is_close(got: Tensor, want: Tensor) -> bool:

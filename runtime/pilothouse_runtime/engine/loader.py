@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from pilothouse_runtime.contract import ENV_EXPLAIN
 from pilothouse_runtime.core.predictor import ModelDescription
-from pilothouse_runtime.core.settings import Device, Settings, bad_setting
+from pilothouse_runtime.core.settings import Device, Optimize, Settings, bad_setting
 from pilothouse_runtime.core.states import Phase, Readiness
-from pilothouse_runtime.engine.failures import no_gpu
+from pilothouse_runtime.engine.failures import no_gpu, not_optimizable
 from pilothouse_runtime.engine.limits import usable_cpus
 from pilothouse_runtime.engine.model import LoadedModel, Options
 from pilothouse_runtime.engine.packed import choose
@@ -57,7 +57,7 @@ def load(settings: Settings, source: Source, readiness: Readiness) -> Loaded:
     file = fetch(settings.uri, settings.digest, source, lambda message: tell(Phase.PULLING, message))
     readiness.began_earlier(file.seconds)
     tell(Phase.VERIFIED, f"sha256:{settings.digest}" if settings.digest else "no digest given")
-    options = Options(settings.factory)
+    options = Options(settings.factory, optimize=settings.optimize)
     chosen = choose(file.path, settings.format, settings.signature, verified=bool(settings.digest))
     selected = select(chosen.path, chosen.format, chosen.signature, options, file.content_type)
     backend, name = selected.backend, selected.path.name
@@ -67,6 +67,7 @@ def load(settings: Settings, source: Source, readiness: Readiness) -> Loaded:
     tell(Phase.LOADING, f"loading {name} ({backend.format})")
     model = selected.load(device)
     log.info("%s runs on %s", name, model.device)
+    _check_optimizable(model, settings.optimize)
     tell(Phase.WARMING, "running the model for the first time")
     warm = selected.warm_up(model, settings.batch_max_size)
     description = ModelDescription(
@@ -79,6 +80,19 @@ def load(settings: Settings, source: Source, readiness: Readiness) -> Loaded:
     # What was found to answer row by row keeps nothing from one run for the next. A GPU is one, whoever asks.
     together = warm.max_batch > 1 and model.device == "cpu" and model.reentrant
     return Loaded(model, description, warm, together, profile)
+
+
+def _check_optimizable(model: LoadedModel, wanted: Optimize) -> None:
+    if wanted is Optimize.NONE:
+        return
+    if not model.optimizable or model.device != "cpu":
+        raise not_optimizable(
+            wanted, f"a model of format {model.format} on {model.device} cannot be changed so"
+        )
+    if model.signature is None:
+        raise not_optimizable(
+            wanted, "nothing says what inputs it takes, so that it cannot be checked: give model.inputs"
+        )
 
 
 def _share_cpus() -> None:

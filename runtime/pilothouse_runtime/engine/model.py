@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 import numpy as np
 
 from pilothouse_runtime.core.errors import Code, RequestError, invalid
-from pilothouse_runtime.core.settings import Format
+from pilothouse_runtime.core.settings import Format, Optimize
 from pilothouse_runtime.core.tensors import ANY, Signature, Tensor, TensorSpec, datatype_of
 from pilothouse_runtime.engine.failures import UnservableError, first_cause
 
@@ -29,10 +29,12 @@ class Options:
     Attributes:
         factory: module:function that makes the network for a file that holds weights only, or "".
         tokenizer: the folder of the tokenizer where it is not the model's.
+        optimize: what its large layers are to compute with.
     """
 
     factory: str = ""
     tokenizer: Path | None = None
+    optimize: Optimize = Optimize.NONE
 
 
 PLAIN: Final = Options()
@@ -45,6 +47,7 @@ class LoadedModel(ABC):
         device: where it runs, "cpu" or "cuda".
         weight_bytes: of its parameters, buffers and constants, as far as they are known.
         max_rows: the most that the model's file allows as the size of a free first dimension, or None.
+        optimizable: whether `settle` can do what `Options.optimize` asks for.
         misfit: what an error of its library says when the inputs do not go together; anything else is the model's own
             failure.
         reentrant: whether it may be run by several threads at the same time.
@@ -52,6 +55,7 @@ class LoadedModel(ABC):
 
     format: ClassVar[Format]
     platform: ClassVar[str]
+    optimizable: ClassVar[bool] = False
     misfit: ClassVar[re.Pattern[str]] = re.compile(r"(?!)")
     reentrant: ClassVar[bool] = True
 

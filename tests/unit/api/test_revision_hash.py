@@ -82,6 +82,7 @@ def test_defaults_written_out_make_no_other_revision() -> None:
         "device": "auto",
         "batching": {"maxSize": 32, "maxDelay": "2ms"},
         "workers": 1,
+        "optimize": "none",
         "accessLog": False,
         "explain": False,
         "drift": None,

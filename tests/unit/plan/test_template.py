@@ -49,7 +49,8 @@ def environment(**runtime: Any) -> dict[str, str]:
 def test_what_is_not_given_is_left_to_the_runtime() -> None:
     bare = environment()
     assert not [name for name in bare if "BATCH" in name or "ACCESS_LOG" in name or "WORKERS" in name]
-    assert environment(batching={"maxSize": 32, "maxDelay": "0.002s"}, accessLog=False, workers=1) == bare
+    defaults = {"accessLog": False, "workers": 1, "optimize": "none"}
+    assert environment(batching={"maxSize": 32, "maxDelay": "0.002s"}, **defaults) == bare
 
 
 @pytest.mark.parametrize(
@@ -99,6 +100,11 @@ def test_the_runtime_reads_which_requests_to_keep() -> None:
 def test_the_runtime_reads_how_many_workers_there_are_to_be() -> None:
     assert read_settings(environment(workers=4)).workers == 4
     assert read_settings(environment()).workers == 1
+
+
+def test_the_runtime_reads_what_to_compute_with() -> None:
+    assert read_settings(environment(optimize="int8")).optimize == "int8"
+    assert read_settings(environment()).optimize == "none"
 
 
 def test_tracing_is_a_matter_of_the_environment() -> None:

@@ -22,7 +22,7 @@ from torch.export.pt2_archive import PT2ArchiveReader
 from torch.export.pt2_archive._package import _load_constants, _load_state_dict
 from torch.utils import _pytree as pytree
 
-from pilothouse_runtime.core.settings import Format
+from pilothouse_runtime.core.settings import Format, Optimize
 from pilothouse_runtime.core.signature import SignatureError, reconcile
 from pilothouse_runtime.core.tensors import ANY, Signature, TensorSpec
 from pilothouse_runtime.engine.backends.exported_check import (
@@ -34,7 +34,7 @@ from pilothouse_runtime.engine.backends.program import plain_function
 from pilothouse_runtime.engine.datatypes import datatype_of_torch
 from pilothouse_runtime.engine.failures import UnservableError, first_cause, unloadable
 from pilothouse_runtime.engine.fused import fuse
-from pilothouse_runtime.engine.graph_model import GraphModel, Way
+from pilothouse_runtime.engine.graph_model import Function, GraphModel, Way
 from pilothouse_runtime.engine.model import PLAIN, Options, Shapes
 from pilothouse_runtime.engine.results import are_positions, name_leaves
 
@@ -57,7 +57,13 @@ class ExportedModel(GraphModel):
     format = Format.EXPORTED
     platform = "pytorch_exported"
 
-    def __init__(self, program: ExportedProgram, signature: Signature, device: torch.device) -> None:
+    def __init__(
+        self,
+        program: ExportedProgram,
+        signature: Signature,
+        device: torch.device,
+        optimize: Optimize = Optimize.NONE,
+    ) -> None:
         arguments = _arguments(program)
         self._sizes = [_sizes(program, name) for name, _ in arguments if name]
         self._ranges = program.range_constraints
@@ -66,7 +72,7 @@ class ExportedModel(GraphModel):
         module = program.module(check_guards=False)
         self._constants = {index: value for index, (name, value) in enumerate(arguments) if not name}
         function = plain_function(module, self._constants)
-        super().__init__(function, signature, device, weights, _max_rows(self._sizes, self._ranges))
+        super().__init__(function, signature, device, weights, _max_rows(self._sizes, self._ranges), optimize)
         self._module: fx.GraphModule | None = module
         # Copies, as a node leads to its graph, and that to all weights.
         self._placeholders = [
@@ -81,6 +87,12 @@ class ExportedModel(GraphModel):
         if shapes not in self._fitting:
             self._check(inputs, shapes)
         return self.function(*inputs)
+
+    def optimized(self, wanted: Optimize) -> Function | None:
+        """See `GraphModel`."""
+        module, self._module = self._module, None
+        fused = fuse(module, wanted) if module is not None else None
+        return plain_function(fused, self._constants) if fused else None
 
     def ways(self) -> Iterator[Way]:
         """Yield the program with its linear layers and convolutions fused."""
@@ -140,7 +152,7 @@ def load(
         found, made_up = _signature(program)
         signature = reconcile(declared, found, names_made_up=made_up)
         assert signature is not None  # noqa: S101 - one of the two is
-        return ExportedModel(program, signature, device)
+        return ExportedModel(program, signature, device, options.optimize)
     except SignatureError as error:
         raise unloadable(
             f"{path.name}: model.inputs and model.outputs contradict the file: {error}"

@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 from torch import fx
 
-from pilothouse_runtime.core.settings import Format
+from pilothouse_runtime.core.settings import Format, Optimize
 from pilothouse_runtime.core.signature import SignatureError, parse_signature, reconcile
 from pilothouse_runtime.core.tensors import Signature, Tensor
 from pilothouse_runtime.engine.backends.exported_check import FILE_OPERATORS
@@ -45,19 +45,30 @@ class TorchScriptModel(GraphModel):
     keeps = False
 
     def __init__(
-        self, module: torch.jit.ScriptModule, signature: Signature | None, device: torch.device
+        self,
+        module: torch.jit.ScriptModule,
+        signature: Signature | None,
+        device: torch.device,
+        optimize: Optimize = Optimize.NONE,
     ) -> None:
         function = _uncompiled(module) if signature else module  # without a signature it is never settled
-        super().__init__(function, signature, device, (*module.parameters(), *module.buffers()))
+        super().__init__(
+            function, signature, device, (*module.parameters(), *module.buffers()), None, optimize
+        )
         self._module = module
 
     def settle(self, inputs: Sequence[Tensor]) -> float | None:
         """See `LoadedModel`."""
         seconds = super().settle(inputs)
         if self.way == AS_IT_IS:
-            self.function, seconds = self._module, None  # which still has to be compiled
+            self.function = self._module
         del self._module
         return seconds
+
+    def optimized(self, wanted: Optimize) -> Function | None:
+        """See `GraphModel`."""
+        graph, names = as_graph(_frozen(self._module), len(self.signature.inputs) if self.signature else 0)
+        return _named(fuse(graph, wanted), names)
 
     def ways(self) -> Iterator[Way]:
         """Yield a frozen copy, whose weights are constants: as plain calls of operators, fused or not, or as such."""
@@ -146,7 +157,7 @@ def load(
         ) from None
     if signature:
         signature = _in_order_of_forward(path, module, signature)
-    return TorchScriptModel(module, signature, device)
+    return TorchScriptModel(module, signature, device, options.optimize)
 
 
 def _refuse_file_operators(path: Path) -> None:
