@@ -12,6 +12,7 @@ import torch
 
 _ONEDNN: Final = torch.ops.onednn
 _LARGEST: Final = 127
+_MIDDLE: Final = 128
 _TINY: Final = 1e-12
 
 
@@ -32,9 +33,10 @@ def linear(
 ) -> torch.Tensor:
     """Return x [..., inputs] times a quantized weight, plus a bias: [..., outputs]."""
     divisor = x.abs().amax(-1, keepdim=True).clamp_(min=_TINY).div_(_LARGEST)
-    whole = (x / divisor).round_().to(torch.int8)
+    # oneDNN has fast kernels for inputs without a sign only.
+    whole = (x / divisor).round_().add_(_MIDDLE).to(torch.uint8)
     product: torch.Tensor = _ONEDNN.qlinear_pointwise(
-        whole, 1.0, 0, weight, scales, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        whole, 1.0, _MIDDLE, weight, scales, zeros, None, 1.0, 0, torch.float32, "none", [], ""
     )
     product.mul_(divisor)
     return product if bias is None else product.add_(bias)

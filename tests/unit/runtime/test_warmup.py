@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from pilothouse_runtime.core.tensors import Array, Datatype, Signature, Tensor, TensorSpec
+from pilothouse_runtime.engine import warmup
 from pilothouse_runtime.engine.backends import exported, torchscript
 from pilothouse_runtime.engine.batchable import obstacle
 from pilothouse_runtime.engine.likeness import difference
@@ -22,6 +23,12 @@ from tests.support.tiny_models import save_exported, save_torchscript
 
 CPU = torch.device("cpu")
 DIM = torch.export.Dim
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let large batches be tried however slow the machine is just now."""
+    monkeypatch.setattr(warmup, "_AFFORDABLE", 60.0)
 
 
 def scripted(
