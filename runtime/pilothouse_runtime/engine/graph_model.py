@@ -15,6 +15,7 @@ from pilothouse_runtime.core.settings import Optimize
 from pilothouse_runtime.core.tensors import Signature, Tensor
 from pilothouse_runtime.engine.failures import first_cause, not_optimizable
 from pilothouse_runtime.engine.likeness import copies, deviation, difference
+from pilothouse_runtime.engine.model import PLAIN, Options
 from pilothouse_runtime.engine.scripted import NotStraightError
 from pilothouse_runtime.engine.torch_model import TorchModel
 
@@ -62,11 +63,12 @@ class GraphModel(TorchModel):
         device: torch.device,
         weights: Iterable[torch.Tensor],
         max_rows: int | None = None,
-        optimize: Optimize = Optimize.NONE,
+        options: Options = PLAIN,
     ) -> None:
         super().__init__(signature, device, weights, max_rows)
         self.function = function
-        self._optimize = optimize
+        self._optimize = options.optimize
+        self.may_fuse = self.device == "cpu" and not options.gradients
         self.way = AS_IT_IS
 
     def call(self, inputs: Sequence[torch.Tensor]) -> Any:

@@ -30,11 +30,13 @@ class Options:
         factory: module:function that makes the network for a file that holds weights only, or "".
         tokenizer: the folder of the tokenizer where it is not the model's.
         optimize: what its large layers are to compute with.
+        gradients: whether it is to be explained by them: fused layers have none.
     """
 
     factory: str = ""
     tokenizer: Path | None = None
     optimize: Optimize = Optimize.NONE
+    gradients: bool = False
 
 
 PLAIN: Final = Options()

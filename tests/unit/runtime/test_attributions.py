@@ -23,11 +23,13 @@ from pilothouse_runtime.core.tensors import Datatype, Signature, Tensor, TensorS
 from pilothouse_runtime.engine.attributions import attribute
 from pilothouse_runtime.engine.backends import exported, onnx, torchscript
 from pilothouse_runtime.engine.model import LoadedModel
+from pilothouse_runtime.engine.model import Options as LoadOptions
 from pilothouse_runtime.engine.warmup import warm_up
 from tests.support.tiny_models import save_exported, save_torchscript
 from tests.support.written_models import save_onnx
 
 CPU = torch.device("cpu")
+EXPLAINED = LoadOptions(gradients=True)  # as with runtime.explain: nothing is fused
 ROWS = 3
 
 
@@ -47,11 +49,11 @@ def trained(
     folder = tmp_path_factory.mktemp("digits")
     if request.param == "torchscript":
         save_digits(network, folder / "digits.pt")
-        model: LoadedModel = torchscript.load(folder / "digits.pt", CPU, None)
+        model: LoadedModel = torchscript.load(folder / "digits.pt", CPU, None, EXPLAINED)
     else:
         batch = torch.export.Dim("batch")
         path = save_exported(network, folder / "digits.pt2", (images[:2],), {"image": {0: batch}})
-        model = exported.load(path, CPU, None)
+        model = exported.load(path, CPU, None, EXPLAINED)
     warm_up(model, 32)
     return network, model
 
@@ -133,7 +135,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     batch = {0: torch.export.Dim("batch")}
     path = tmp_path_factory.mktemp("pair") / "pair.pt2"
     save_exported(Pair(), path, example, {"left": batch, "right": batch, "counts": batch})
-    return exported.load(path, CPU, None)
+    return exported.load(path, CPU, None, EXPLAINED)
 
 
 def three() -> list[Tensor]:

@@ -135,3 +135,17 @@ def test_how_far_off_answers_are() -> None:
     assert off(np.array([1, 2]), np.array([1, 3]), Datatype.INT64) == math.inf
     assert off(np.zeros((0, 2)), np.zeros((0, 2))) == 0
     assert deviation([], [Tensor("y", Datatype.FP32, want)])[0] == math.inf
+
+
+def test_what_is_explained_by_gradients_keeps_them(tmp_path: Path) -> None:
+    for kind in ("exported", "torchscript"):
+        file = saved(Network(), tmp_path, kind, [-1, 3, 8, 8])
+        backend = exported if kind == "exported" else torchscript
+        model = backend.load(file, CPU, None, Options(gradients=True))
+        warm_up(model)
+        x = torch.randn(1, 3, 8, 8, requires_grad=True)
+        answer = model.call([x])
+        leaf = answer[0] if isinstance(answer, tuple) else answer
+        leaf.sum().backward()
+        assert x.grad is not None
+        assert model.way != "fused"

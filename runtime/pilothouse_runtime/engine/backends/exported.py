@@ -62,7 +62,7 @@ class ExportedModel(GraphModel):
         program: ExportedProgram,
         signature: Signature,
         device: torch.device,
-        optimize: Optimize = Optimize.NONE,
+        options: Options = PLAIN,
     ) -> None:
         arguments = _arguments(program)
         self._sizes = [_sizes(program, name) for name, _ in arguments if name]
@@ -72,7 +72,7 @@ class ExportedModel(GraphModel):
         module = program.module(check_guards=False)
         self._constants = {index: value for index, (name, value) in enumerate(arguments) if not name}
         function = plain_function(module, self._constants)
-        super().__init__(function, signature, device, weights, _max_rows(self._sizes, self._ranges), optimize)
+        super().__init__(function, signature, device, weights, _max_rows(self._sizes, self._ranges), options)
         self._module: fx.GraphModule | None = module
         # Copies, as a node leads to its graph, and that to all weights.
         self._placeholders = [
@@ -97,7 +97,7 @@ class ExportedModel(GraphModel):
     def ways(self) -> Iterator[Way]:
         """Yield the program with its linear layers and convolutions fused."""
         module, self._module = self._module, None
-        if module is not None and self.device == "cpu":
+        if module is not None and self.may_fuse:
             yield "fused", lambda: plain_function(fused, self._constants) if (fused := fuse(module)) else None
 
     def _check(self, inputs: Sequence[torch.Tensor], shapes: tuple[torch.Size, ...]) -> None:
@@ -152,7 +152,7 @@ def load(
         found, made_up = _signature(program)
         signature = reconcile(declared, found, names_made_up=made_up)
         assert signature is not None  # noqa: S101 - one of the two is
-        return ExportedModel(program, signature, device, options.optimize)
+        return ExportedModel(program, signature, device, options)
     except SignatureError as error:
         raise unloadable(
             f"{path.name}: model.inputs and model.outputs contradict the file: {error}"

@@ -49,11 +49,11 @@ class TorchScriptModel(GraphModel):
         module: torch.jit.ScriptModule,
         signature: Signature | None,
         device: torch.device,
-        optimize: Optimize = Optimize.NONE,
+        options: Options = PLAIN,
     ) -> None:
         function = _uncompiled(module) if signature else module  # without a signature it is never settled
         super().__init__(
-            function, signature, device, (*module.parameters(), *module.buffers()), None, optimize
+            function, signature, device, (*module.parameters(), *module.buffers()), None, options
         )
         self._module = module
 
@@ -82,7 +82,7 @@ class TorchScriptModel(GraphModel):
         except NotStraightError as error:
             log.info("the model is left to TorchScript's interpreter: %s", error)
         else:
-            if self.device == "cpu":
+            if self.may_fuse:
                 yield "fused", lambda: _named(fuse(graph), names)
             yield "operator by operator", lambda: _named(graph, names)
         yield "frozen", lambda: frozen.forward
@@ -157,7 +157,7 @@ def load(
         ) from None
     if signature:
         signature = _in_order_of_forward(path, module, signature)
-    return TorchScriptModel(module, signature, device, options.optimize)
+    return TorchScriptModel(module, signature, device, options)
 
 
 def _refuse_file_operators(path: Path) -> None:
