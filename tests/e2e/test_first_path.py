@@ -76,6 +76,27 @@ def test_a_model_is_served_and_replaced_without_a_failed_request(
     until(lambda: not kubectl.list(kinds, children), seconds=90, what=lambda: kubectl("get", kinds))
 
 
+def test_worker_processes_are_replaced_without_a_failed_request(
+    system: System, kubectl: Kubectl, models: Models, store: Store
+) -> None:
+    image, name = system.references["runtime"], "workers"
+    runtime = {"workers": 2}
+    kubectl.apply(model_deployment(name, store.version("1"), version="1", runtime=runtime))
+    kubectl.wait_ready(name)
+    assert measure(kubectl, image, name)["versions"]["1"]["accuracy"] == pytest.approx(
+        models.accuracy["1"], abs=1e-4
+    )
+    with load(kubectl, image, name, renew=10) as running:
+        kubectl.apply(model_deployment(name, store.version("2"), version="2", runtime=runtime))
+        kubectl.wait_ready(name)
+        until(lambda: len(kubectl.list("pods", f"pilothouse.dev/model={name}")) == 1, seconds=90)
+        running.more()
+        tally = running.tally()
+    assert tally["failed"] == 0, tally["failures"]
+    assert tally["versions"]["2"]["rows"] > 0
+    kubectl("delete", "mdep", name)
+
+
 def test_a_model_from_a_claim(system: System, kubectl: Kubectl, models: Models) -> None:
     """A PersistentVolumeClaim, filled by a pod and mounted read-only by the runtime."""
     folder = f"/tmp/pilothouse-{kubectl.namespace}"  # noqa: S108 - on the node, and named after the test
