@@ -63,7 +63,7 @@ class App:
         threading.Thread(target=self._load, args=(loop,), name="loader", daemon=True).start()
         # gRPC takes a while to import: meanwhile probes are answered, and the model is loaded.
         front = await loop.run_in_executor(None, import_module, "pilothouse_runtime.serve.grpc")
-        grpc = front.GrpcServer(self._server.plane, self._readiness, self._settings)
+        grpc = front.GrpcServer(self._server.plane, self._readiness, self._settings, self._server.http)
         grpc_port = await self._opened(
             self._place.grpc_port, lambda: grpc.start(self._place.host, self._place.grpc_port)
         )

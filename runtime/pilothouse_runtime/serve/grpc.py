@@ -26,7 +26,7 @@ from pilothouse_runtime.core.states import Readiness
 from pilothouse_runtime.serve.dataplane import DataPlane
 from pilothouse_runtime.serve.grpc_errors import Context, guarded
 from pilothouse_runtime.serve.grpc_health import Health
-from pilothouse_runtime.serve.grpc_infer import ModelInfer
+from pilothouse_runtime.serve.grpc_infer import Bodies, ModelInfer
 
 Reply = Callable[[bytes], bytes]
 
@@ -37,6 +37,7 @@ class GrpcServer:
     """The gRPC front (`lifecycle.Front`).
 
     Args:
+        bodies: what requests of all fronts hold in memory together.
         shares_port: other processes listen on the same port.
         receive_timeout: seconds for which a call may be open before all of its request has come.
         clock: monotonic seconds.
@@ -47,6 +48,7 @@ class GrpcServer:
         plane: DataPlane,
         readiness: Readiness,
         settings: Settings,
+        bodies: Bodies,
         *,
         shares_port: bool = False,
         receive_timeout: float = _RECEIVE_TIMEOUT,
@@ -57,7 +59,7 @@ class GrpcServer:
         self._readiness = readiness
         self._settings = settings
         self._health = Health(readiness)
-        self._infer = ModelInfer(plane, settings.max_request_bytes, receive_timeout, clock)
+        self._infer = ModelInfer(plane, bodies, settings.max_request_bytes, receive_timeout, clock)
         self._server: Any = None
 
     async def start(self, host: str, port: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import unquote
 
 import grpc.aio
@@ -21,10 +21,21 @@ _LEFT: Final = "the client left"
 _LAST_WORD: Final = 0.25
 
 
+class Bodies(Protocol):
+    """What requests of all fronts hold in memory together."""
+
+    def charge(self, size: int) -> None:
+        """Count bytes that will be in memory. Raises RequestError where they are too many."""
+
+    def release(self, size: int) -> None:
+        """Take them off again."""
+
+
 class ModelInfer:
     """Handles ModelInfer; each call is opened and closed in the data plane, whatever becomes of it.
 
     Args:
+        bodies: what all requests may hold in memory; a message counts from when it has come until it is answered.
         max_body: bytes of a message, as the server's options say it.
         receive_timeout: seconds for which a call may be open before its message has come.
         clock: the plane's: monotonic seconds.
@@ -33,9 +44,15 @@ class ModelInfer:
     path: Final = f"/{SERVICE}/ModelInfer"
 
     def __init__(
-        self, plane: DataPlane, max_body: int, receive_timeout: float, clock: Callable[[], float]
+        self,
+        plane: DataPlane,
+        bodies: Bodies,
+        max_body: int,
+        receive_timeout: float,
+        clock: Callable[[], float],
     ) -> None:
         self._plane = plane
+        self._bodies = bodies
         self._max_body = max_body
         self._receive_timeout = receive_timeout
         self._clock = clock
@@ -76,10 +93,14 @@ class ModelInfer:
             call.deadline = self._clock() + remaining
         body = await self._message(context)
         call.received = len(body)
-        message = parse_infer(body)
-        model, version = named_model(message.model_name, message.model_version)
-        plane.check_servable(model, version)
-        return encode_infer(await plane.predict(call, model, version, decode_infer(message)))
+        self._bodies.charge(len(body))
+        try:
+            message = parse_infer(body)
+            model, version = named_model(message.model_name, message.model_version)
+            plane.check_servable(model, version)
+            return encode_infer(await plane.predict(call, model, version, decode_infer(message)))
+        finally:
+            self._bodies.release(len(body))
 
     async def _message(self, context: Context) -> bytes:
         try:

@@ -82,7 +82,7 @@ class _Worker:
         loop = asyncio.get_running_loop()
         self._board.pids[self._index] = os.getpid()
         server.attach(heritage.loaded, heritage.seconds, loop)
-        grpc = GrpcServer(server.plane, heritage.readiness, heritage.settings, shares_port=True)
+        grpc = GrpcServer(server.plane, heritage.readiness, heritage.settings, server.http, shares_port=True)
         await grpc.start(heritage.place.host, heritage.place.grpc_port)
         await server.http.start(heritage.listener, WorkersCrowd(self._board, self._index))
         self._publish(loop)

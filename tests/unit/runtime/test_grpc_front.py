@@ -22,6 +22,7 @@ from pilothouse_runtime.core.tensors import Datatype, Signature, Tensor, TensorS
 from pilothouse_runtime.serve.calls import Call
 from pilothouse_runtime.serve.dataplane import DataPlane
 from pilothouse_runtime.serve.grpc import GrpcServer
+from pilothouse_runtime.serve.http.server import HttpLimits, HttpServer
 from pilothouse_runtime.serve.metrics import Metrics
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -78,7 +79,8 @@ class World:
         self.plane = DataPlane(
             settings, self.readiness, self.metrics, [lambda call, now: self.ended.append(call)]
         )
-        self.server = GrpcServer(self.plane, self.readiness, settings, receive_timeout=0.5)
+        self.bodies = HttpServer(lambda exchange: exchange.refused, HttpLimits(LIMIT, 2 * LIMIT, 0))
+        self.server = GrpcServer(self.plane, self.readiness, settings, self.bodies, receive_timeout=0.5)
         self.channel: grpc.aio.Channel
 
     async def infer(self, request: Any = None, **options: Any) -> Any:
@@ -119,6 +121,21 @@ def asking(count: int = 3, **fields: Any) -> triton.ModelInferRequest:
     return triton.ModelInferRequest(
         **({"model_name": "m", "inputs": [tensor], "raw_input_contents": [data]} | fields)
     )
+
+
+async def test_messages_count_among_all_bodies_in_memory(world: World) -> None:
+    world.model.at_once = False
+    large = asking(20_000)  # 80 kB each, where all may hold 200
+    calls = [asyncio.create_task(world.infer(large)) for _ in range(2)]
+    await eventually(lambda: len(world.model.jobs) == 2)
+    assert world.bodies.body_bytes == 2 * large.ByteSize()
+    error = await world.refused(large)
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "bytes of other requests are in memory" in str(error.details())
+    for job in world.model.jobs:
+        job.reply([Tensor("x", Datatype.FP32, job.inputs[0].array)])
+    await asyncio.gather(*calls)
+    await eventually(lambda: world.bodies.body_bytes == 0)
 
 
 async def test_one_call(world: World) -> None:
