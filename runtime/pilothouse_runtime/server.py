@@ -17,6 +17,7 @@ from pilothouse_runtime.engine.batcher import Batcher
 from pilothouse_runtime.engine.explainer import Explainer
 from pilothouse_runtime.engine.limits import memory_limit
 from pilothouse_runtime.engine.loader import Loaded
+from pilothouse_runtime.engine.memory import give_back_at_rest
 from pilothouse_runtime.engine.source import Source
 from pilothouse_runtime.engine.threads import share
 from pilothouse_runtime.serve import openapi
@@ -101,6 +102,7 @@ class Server:
             metrics.show(drift.families)
             self._watchers.append(drift)
         self.plane.attach(Watched(batcher, self._watchers) if self._watchers else batcher)
+        self._resting = loop.create_task(give_back_at_rest(lambda: metrics.requests))
 
     def flush(self) -> None:
         """Write and send what is told of requests that have ended."""

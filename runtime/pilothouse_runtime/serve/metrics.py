@@ -143,6 +143,11 @@ class Metrics:
             ProcessCollector(registry=self._registry)
         self.watch(contract.METRIC_IN_FLIGHT, "Inference requests not answered yet.", lambda: self.in_flight)
 
+    @property
+    def requests(self) -> float:
+        """How many requests have ended in this process."""
+        return self._own.requests
+
     def ended(self, call: Call, now: float) -> None:
         """Take in a call that has ended now, in monotonic seconds."""
         self._codes[_CODE_AT[call.code]] += 1
