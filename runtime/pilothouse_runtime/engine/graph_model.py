@@ -80,17 +80,21 @@ class GraphModel(TorchModel):
         """Yield other ways to run the model, those that promise most first. What was taken for it is let go."""
 
     def settle(self, inputs: Sequence[Tensor]) -> float | None:
-        """See `LoadedModel`. A model that has a memory, or throws dice, cannot be compared, and is left as it is."""
-        want, _ = self._measured(inputs)
-        answers, before = self._measured(inputs)
-        differs = difference(answers, want)
+        """See `LoadedModel`.
+
+        A model that has a memory, throws dice, or does not take made-up numbers cannot be compared, and is left as it is.
+        """
+        try:
+            want, _ = self._measured(inputs)
+            answers, before = self._measured(inputs)
+            obstacle = "it answers otherwise each time" if difference(answers, want) else ""
+        except RequestError as error:
+            obstacle = f"it does not take made-up inputs ({error.message})"
         if self._optimize is not Optimize.NONE:
-            if differs:
-                raise not_optimizable(
-                    self._optimize, "it answers otherwise each time, so that it cannot be checked"
-                )
+            if obstacle:
+                raise not_optimizable(self._optimize, f"{obstacle}, so that it cannot be checked")
             return self._optimized(inputs, want)
-        if differs:
+        if obstacle:
             return None
         best = before if self.keeps else _NEVER
         for name, make in self.ways():

@@ -21,7 +21,7 @@ from pilothouse_runtime.engine.likeness import deviation
 from pilothouse_runtime.engine.model import Options
 from pilothouse_runtime.engine.warmup import warm_up
 from tests.support import odd_rows
-from tests.support.tiny_models import save_exported, save_torchscript
+from tests.support.tiny_models import Moody, save_exported, save_torchscript
 
 CPU = torch.device("cpu")
 
@@ -81,6 +81,16 @@ def test_models_that_cannot_be_run_so(tmp_path: Path) -> None:
     assert told == "runtime.optimize is bf16, but it has no layers that this can be done with; set it to none"
     assert "has no layers" in refusal(nn.Conv2d(3, 3, 1), tmp_path, Optimize.INT8, [-1, 3, 4, 4])
     assert "answers otherwise each time" in refusal(odd_rows.Counting(), tmp_path, Optimize.INT8, [-1, 3])
+    assert "does not take made-up inputs" in refusal(Moody(), tmp_path, Optimize.INT8, [-1, 3])
+
+
+def test_a_model_that_takes_no_made_up_inputs_is_left_as_it_is(tmp_path: Path) -> None:
+    model = load(saved(Moody(), tmp_path, "torchscript", [-1, 3]), Optimize.NONE)
+    warm_up(model, 8)
+    assert model.way == graph_model.AS_IT_IS
+    assert model.run([Tensor("x", Datatype.FP32, np.ones((1, 3), np.float32))])[0].array.tolist() == [
+        [1.0] * 3
+    ]
 
 
 class Cancelling(nn.Module):
