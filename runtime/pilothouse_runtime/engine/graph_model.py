@@ -82,7 +82,8 @@ class GraphModel(TorchModel):
     def settle(self, inputs: Sequence[Tensor]) -> float | None:
         """See `LoadedModel`.
 
-        A model that has a memory, throws dice, or does not take made-up numbers cannot be compared, and is left as it is.
+        A model that has a memory, throws dice, or does not take made-up numbers cannot be compared: it is left as it
+        is.
         """
         try:
             want, _ = self._measured(inputs)
