@@ -29,7 +29,8 @@ def working_line(port: int, model: str, example: Mapping[str, Any]) -> str:
     """Return a line for a shell that the model at this port answers.
 
     Args:
-        example: nested lists by name of input: one row that the model is known to take; or {}.
+        example: nested lists by name of input: one row that the model is known to take; or {}. One that is too long for
+            a line is not shown.
     Raises:
         NotAnsweredError: nothing that was tried is answered.
         OSError, ValueError, http.client.HTTPException: the server does not speak the protocol.
@@ -41,7 +42,7 @@ def working_line(port: int, model: str, example: Mapping[str, Any]) -> str:
         raise NotAnsweredError("its inputs are not known: neither its file nor a manifest describes them")
     told = ""
     for tensors in _candidates(inputs, example):
-        status, answer = _ask(port, "POST", f"{base}/infer", json.dumps({"inputs": tensors}))
+        status, answer = _ask(port, "POST", f"{base}/infer", _body(tensors))
         if status == 200:
             return _line(f"http://localhost:{port}{base}/infer", tensors)
         told = answer.get("error", str(status))
@@ -52,9 +53,11 @@ def _candidates(
     inputs: Sequence[Mapping[str, Any]], example: Mapping[str, Any]
 ) -> Iterator[list[dict[str, Any]]]:
     if example.keys() == {spec["name"] for spec in inputs}:
-        yield [
+        known = [
             _tensor(spec, _shape_of(example[spec["name"]]), _flat(example[spec["name"]])) for spec in inputs
         ]
+        if len(_body(known)) <= _SHORT:
+            yield known
     for size in _SIZES:
         made_up = []
         for spec in inputs:
@@ -90,11 +93,15 @@ def _flat(value: Any) -> list[Any]:
     return [leaf for item in value for leaf in _flat(item)] if isinstance(value, list) else [value]
 
 
+def _body(tensors: list[dict[str, Any]]) -> str:
+    return json.dumps({"inputs": tensors})
+
+
 def _line(url: str, tensors: list[dict[str, Any]]) -> str:
-    body = json.dumps({"inputs": tensors})
+    body = _body(tensors)
     if len(body) <= _SHORT:
         return f"curl -s {url} -d {shlex.quote(body)}"
-    # Too long for a line that people read, and for an argument of a program: Python writes the zeros.
+    # Too long for a line that people read, and for an argument of a program: made-up, so Python writes the zeros.
     written = ", ".join(
         f'{{"name": {json.dumps(tensor["name"])}, "datatype": "{tensor["datatype"]}", "shape": {tensor["shape"]},'
         f' "data": [{tensor["data"][0]!r}] * {len(tensor["data"])}}}'

@@ -157,7 +157,14 @@ def _example(path: Path) -> dict[str, Any]:
         return {}
     try:
         inputs = read_golden(LocalFile(golden), needs_outputs=False).inputs
-    except LoadError:
+        short = sum(array[:1].size for array in inputs.values()) <= _EXAMPLE_NUMBERS
+        return {name: _plain(array[:1].tolist()) for name, array in inputs.items()} if short else {}
+    except (LoadError, UnicodeDecodeError):  # JSON has no bytes that are no text
         return {}
-    short = sum(array[:1].size for array in inputs.values()) <= _EXAMPLE_NUMBERS
-    return {name: array[:1].tolist() for name, array in inputs.items()} if short else {}
+
+
+def _plain(value: Any) -> Any:
+    """Return nested lists with texts in place of their bytes."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.decode() if isinstance(value, bytes) else value

@@ -19,11 +19,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from onnx import TensorProto, helper
 from safetensors.torch import save_file
 
+from pilothouse_runtime.core.manifest import Manifest
+from pilothouse_runtime.core.tensors import Datatype, Signature, TensorSpec
 from pilothouse_runtime.digests import digest_of
 from tests.support.runtime_process import PATIENCE, ROOT
 from tests.support.trained_models import Convolutional, Plain, examples
+from tests.support.written_models import onnx_model, save_onnx
 
 TRAIN = """
 import torch
@@ -309,6 +313,26 @@ def test_large_inputs_get_a_line_too_and_workers_serve_as_in_pods(project: Path,
         "above": [False],
     }
     assert server.end() == 0
+
+
+def test_texts_of_a_golden_data_set_make_a_line_too(tmp_path: Path, serve: Any) -> None:
+    nodes = [helper.make_node("Identity", ["text"], ["same"])]
+    graph = onnx_model(nodes, {"text": ["n"]}, {"same": ["n"]}, kind=TensorProto.STRING)
+    file = save_onnx(tmp_path / "echo/model.onnx", graph)
+    texts = [TensorSpec(name, Datatype.BYTES, (-1,)) for name in ("text", "same")]
+    signature = Signature((texts[0],), (texts[1],))
+    manifest = Manifest(file.name, "onnx", signature, {file.name: digest_of(file)})
+    (file.parent / "pilothouse.json").write_text(manifest.encode())
+    for rows, shown in (
+        (np.array(["it's Straße", "b"]), "it's Straße"),
+        (np.array([b"\xff", b"b"]), "text"),  # JSON cannot carry it: made up
+        (np.array(["long " * 1000, "b"]), "text"),  # nobody reads such a line
+    ):
+        np.savez(file.parent / "golden.npz", **{"input.text": rows})
+        server = serve(file.parent)
+        assert server.line.startswith(f"curl -s {server.url}/v2/models/echo/infer -d "), server.log
+        assert server.curl()["outputs"][0]["data"] == [shown]
+        assert server.end() == 0
 
 
 def test_what_cannot_be_served_ends_with_the_reason(tmp_path: Path) -> None:
