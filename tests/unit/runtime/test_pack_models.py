@@ -254,6 +254,23 @@ def test_a_limit_of_a_free_size_is_found_and_told(tmp_path: Path) -> None:
         Served(packed.folder).answers({"series": np.ones((1, 13), np.float32)})
 
 
+class Latest(nn.Module):
+    """Looks at the last four of any number, which torch exports as another program where they are all."""
+
+    def forward(self, series: torch.Tensor) -> torch.Tensor:
+        return series[:, -4:].contiguous().sum(1)
+
+
+def test_a_least_size_that_is_exported_otherwise_is_left_out(tmp_path: Path) -> None:
+    series = np.arange(16, dtype=np.float32).reshape(2, 8)
+    packed = pack(Latest(), series, tmp_path / "packed", dynamic={"series": {1: "length"}})
+    assert packed.manifest.format == "exported"
+    assert packed.notes == ("length is at least 5, as torch.export found",)
+    np.testing.assert_allclose(served(packed, {"series": series[:, :5]})[0], series[:, 1:5].sum(1))
+    with pytest.raises(PackError, match="the packed model fails on series"):
+        Served(packed.folder).answers({"series": series[:, :4]})
+
+
 class Halves(nn.Module):
     """Answers in BF16, and takes FP16."""
 

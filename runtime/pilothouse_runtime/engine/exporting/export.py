@@ -34,6 +34,11 @@ _FIXED: Final = re.compile(
 )
 # A size that is free within limits only, such as the positions that a Transformer knows.
 _FIX: Final = re.compile(r"(?P<name>\w+) = Dim\('\w+'(, min=(?P<min>\d+))?(, max=(?P<max>\d+))?\)")
+# Of the least size a slice such as series[:, -44:] is the whole, and lies in memory otherwise: torch would have to
+# write another program for it.
+_NOT: Final = re.compile(
+    r"Not all values of (?P<name>\w+) = .* satisfy the generated guard \S+ != (?P<size>\d+)\."
+)
 _LIMITS: Final = {"min": "least", "max": "most"}
 _LONGEST: Final = 300  # characters of torch's words
 
@@ -112,7 +117,7 @@ def _write_exported(trained: Trained, inputs: Mapping[str, Array], free: Free, p
                 program = torch.export.export(model, (), tensors, dynamic_shapes=shapes)
                 break
             except UserError as error:
-                found = _limits(str(error))
+                found = _limits(str(error)) or _without_least(str(error), limits)
                 if not found or all(limits.get(name) == limit for name, limit in found.items()):
                     raise
                 limits |= found
@@ -134,6 +139,15 @@ def _limits(text: str) -> dict[str, dict[str, int]]:
             return {}
         found[fix["name"]] = {side: int(fix[side]) for side in _LIMITS if fix[side]}
     return found
+
+
+def _without_least(text: str, limits: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    """Return new limits where torch says that an export holds for all sizes but the least, else {}."""
+    return {
+        name: {**limits[name], "min": int(excluded["size"]) + 1}
+        for excluded in _NOT.finditer(text)
+        if limits.get(name := excluded["name"], {}).get("min") == int(excluded["size"])
+    }
 
 
 def _write_torchscript(trained: Trained, signature: Signature, path: Path) -> None:
