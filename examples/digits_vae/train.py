@@ -1,9 +1,9 @@
 """Trains a variational autoencoder on scikit-learn's digits: `python -m examples.digits_vae.train --out DIR`.
 
-It learns from the digits 1 to 9 only, and so knows them from what it has never seen: zeros. Two models are exported by
-torch.export. `digits-vae.pt2` takes `image` FP32 [-1, 64], the raw grey values 0 to 16 of 8 x 8 pixels, and gives its
+It learns from the digits 1 to 9 only, and so knows them from what it has never seen: zeros. Two models are packed, each
+into a folder. `digits-vae` takes `image` FP32 [-1, 64], the raw grey values 0 to 16 of 8 x 8 pixels, and gives its
 `code` FP32 [-1, 8], its `reconstruction` FP32 [-1, 64] in grey values, and its `anomaly` FP32 [-1], which is high for
-what is no digit that it knows. `digits-decoder.pt2` takes a `code` and gives an `image`. Nothing is drawn at random
+what is no digit that it knows. `digits-decoder` takes a `code` and gives an `image`. Nothing is drawn at random
 while they serve: an image's code is the mean of its distribution, and who wants new digits draws codes.
 """
 
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from examples import report
 from examples.digits.train import split
+from pilothouse_runtime.pack import pack
 
 SEED: Final = 1
 CODE: Final = 8  # numbers that an image is put into
@@ -91,14 +92,8 @@ def fit(model: Autoencoder, images: Tensor) -> None:
     model.eval()
 
 
-def export(model: nn.Module, name: str, example: Tensor, path: Path) -> None:
-    """Export a model that takes any number of rows."""
-    dynamic = {name: {0: torch.export.Dim("batch")}}
-    torch.export.save(torch.export.export(model, (example,), dynamic_shapes=dynamic), path)
-
-
 def train(out: Path) -> dict[str, report.Facts]:
-    """Train and export into `out`, with a golden data set, the offline answers and a report, which is returned."""
+    """Train and pack into `out`, with the offline answers and a report, which is returned."""
     torch.set_num_threads(1)  # layers this small are faster, and sums always the same, without other threads
     torch.manual_seed(SEED)
     images, labels, held_out, truth = split()
@@ -108,33 +103,42 @@ def train(out: Path) -> dict[str, report.Facts]:
         answers = model(held_out)
         drawn = model.decoder(answers["code"])["image"]
 
-    out.mkdir(parents=True, exist_ok=True)
-    export(model, "image", held_out[:2], out / "digits-vae.pt2")
-    export(model.decoder, "code", answers["code"][:2].clone(), out / "digits-decoder.pt2")
     known = truth != STRANGE
+    shown, codes = held_out[known], answers["code"][known]
     # A good model gives back what it is shown: the error of that is what a new revision is validated by.
-    shown = held_out[known].numpy()
-    codes = {"input.code": answers["code"][known].numpy()}
-    np.savez(out / "digits-vae-golden.npz", **{"input.image": shown, "output.reconstruction": shown})
-    np.savez(out / "digits-decoder-golden.npz", **codes, **{"output.image": shown})
+    pack(
+        model,
+        {"image": shown[:8]},
+        out / "digits-vae",
+        golden_inputs={"image": shown},
+        golden_outputs={"reconstruction": shown.numpy()},
+    )
+    pack(
+        model.decoder,
+        {"code": codes[:8]},
+        out / "digits-decoder",
+        golden_inputs={"code": codes},
+        golden_outputs={"image": shown.numpy()},
+    )
     told = {f"output.{name}": tensor.numpy() for name, tensor in answers.items()}
     np.savez(out / "digits-vae-answers.npz", **{"input.image": held_out.numpy()}, **told)
-    np.savez(out / "digits-decoder-answers.npz", **codes, **{"output.image": drawn[known].numpy()})
+    told = {"input.code": codes.numpy(), "output.image": drawn[known].numpy()}
+    np.savez(out / "digits-decoder-answers.npz", **told)
 
     error = (answers["reconstruction"] - held_out)[known].square().mean()
     found = roc_auc_score(truth == STRANGE, answers["anomaly"])
     return report.write(
         out,
         {
-            "digits-vae.pt2": {"meanSquaredError": float(error), "areaUnderCurve": float(found)},
-            "digits-decoder.pt2": {"meanSquaredError": float(error)},
+            "digits-vae": {"meanSquaredError": float(error), "areaUnderCurve": float(found)},
+            "digits-decoder": {"meanSquaredError": float(error)},
         },
     )
 
 
 def main() -> None:
     """Train, and print how well it reconstructs digits that it has not seen, and how well it tells zeros from them."""
-    parser = argparse.ArgumentParser(description="Train and export the autoencoder of digits.")
+    parser = argparse.ArgumentParser(description="Train and pack the autoencoder of digits.")
     parser.add_argument("--out", type=Path, required=True, help="folder to write into; made if missing")
     out = parser.parse_args().out
     print(report.told(out, train(out)))

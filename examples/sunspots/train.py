@@ -1,7 +1,7 @@
 """Trains a recurrent network that forecasts sunspots: `python -m examples.sunspots.train --out DIR`.
 
 The data are the yearly means of 1700 to 2008 that statsmodels ships. The model takes `history` FP32 [-1, -1], the
-numbers of the years up to now, at least 44 of them, and gives `forecast` FP32 [-1, 5], those of the next five years.
+numbers of the years up to now, more than 44 of them, and gives `forecast` FP32 [-1, 5], those of the next five years.
 What the network needs done before and after is exported with it: of the history the last 44 years are taken (four
 cycles of the sun), and it works on square roots, whose errors are about as large in quiet years as in others.
 """
@@ -9,7 +9,6 @@ cycles of the sun), and it works on square roots, whose errors are about as larg
 from __future__ import annotations
 
 import argparse
-import warnings
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +18,7 @@ from statsmodels.datasets import sunspots
 from torch import Tensor, nn
 
 from examples import report
+from pilothouse_runtime.pack import pack
 
 SEED: Final = 1
 WINDOW: Final = 44  # years that the network looks at
@@ -90,7 +90,7 @@ def split() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def train(out: Path) -> dict[str, report.Facts]:
-    """Train and export into `out`, with a golden data set, the offline answers and a report, which is returned."""
+    """Train and pack into `out`, with the offline answers and a report, which is returned."""
     torch.set_num_threads(
         1
     )  # a network this small is faster, and its sums always the same, without other threads
@@ -101,16 +101,16 @@ def train(out: Path) -> dict[str, report.Facts]:
     with torch.inference_mode():
         forecast = model(history)["forecast"]
 
-    out.mkdir(parents=True, exist_ok=True)
-    sizes = {"history": {0: torch.export.Dim("batch"), 1: torch.export.Dim("years", min=WINDOW)}}
-    with warnings.catch_warnings():
-        # torch speaks up on every recurrent network: of its list of weights, which it only looks at.
-        warnings.filterwarnings("ignore", "The tensor attributes", UserWarning)
-        program = torch.export.export(model, (history[:2].clone(),), dynamic_shapes=sizes)
-    torch.export.save(program, out / "sunspots.pt2")
-    histories = {"input.history": history.numpy()}
-    np.savez(out / "sunspots-golden.npz", **histories, **{"output.forecast": came.numpy()})
-    np.savez(out / "sunspots-answers.npz", **histories, **{"output.forecast": forecast.numpy()})
+    pack(
+        model,
+        {"history": history[:8]},
+        out / "sunspots",
+        dynamic={"history": {1: "years"}},
+        golden_inputs={"history": history},
+        golden_outputs={"forecast": came.numpy()},
+    )
+    told = {"input.history": history.numpy(), "output.forecast": forecast.numpy()}
+    np.savez(out / "sunspots-answers.npz", **told)
 
     def error(guess: Tensor) -> float:
         return float((guess - came).abs().mean())
@@ -120,12 +120,12 @@ def train(out: Path) -> dict[str, report.Facts]:
         "meanSquaredError": float((forecast - came).square().mean()),
         "meanAbsoluteErrorOfLastCycle": error(history[:, -11 : AHEAD - 11]),  # "as it was 11 years before"
     }
-    return report.write(out, {"sunspots.pt2": figures})
+    return report.write(out, {"sunspots": figures})
 
 
 def main() -> None:
     """Train, and print how far its forecasts from 1950 on were from what came."""
-    parser = argparse.ArgumentParser(description="Train and export the forecaster of sunspots.")
+    parser = argparse.ArgumentParser(description="Train and pack the forecaster of sunspots.")
     parser.add_argument("--out", type=Path, required=True, help="folder to write into; made if missing")
     out = parser.parse_args().out
     print(report.told(out, train(out)))

@@ -52,7 +52,7 @@ class Claim:
             contract.ENV_VALIDATION_METRIC: metric,
         }
         environment = [f"{name}={value}" for name, value in told.items()]
-        report = f"/tmp/{data}.json"  # noqa: S108 - in the pod
+        report = f"/tmp/{data.replace('/', '-')}.json"  # noqa: S108 - in the pod
         places = ["--termination-log", report, "--cache-dir", "/tmp/cache"]  # noqa: S108 - in the pod
         inside = ("exec", FILLER, "--")
         self.kubectl(*inside, "env", *environment, *contract.VALIDATION_COMMAND, *places)
