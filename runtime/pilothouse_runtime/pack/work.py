@@ -113,6 +113,11 @@ class Work:
         self, path: Path, examples: Any, dynamic: Mapping[str, Mapping[int, str]], *, batch: bool
     ) -> None:
         """Copy a model file."""
+        if path.is_dir():
+            raise PackError(
+                f"model: {path} is a folder; one file is packed. Folders (transformers, SavedModel, MLflow) are served"
+                " as they are"
+            )
         if not path.is_file():
             raise PackError(f"model: {path} is no file")
         if path.suffix == ".safetensors":

@@ -140,6 +140,8 @@ def test_model_files_are_copied_and_proved(tmp_path: Path) -> None:
         pack(tmp_path / "affine.pt2", x, tmp_path / "no", outputs=["y"])
     with pytest.raises(PackError, match=r"no-such.pt is no file"):
         pack(tmp_path / "no-such.pt", x, tmp_path / "no")
+    with pytest.raises(PackError, match="is a folder; one file is packed"):
+        pack(tmp_path, x, tmp_path / "no")
     with pytest.raises(PackError, match=r"input 'x': expected shape \[-1, 3\], got \[4, 2\]"):
         pack(tmp_path / "affine.pt2", {"x": np.ones((4, 2), np.float32)}, tmp_path / "no")
 
