@@ -100,6 +100,11 @@ class Readme:
         (line,) = (line for line in self._lines() if " serve " in line)
         return re.sub(r"(?<=/)[^/ ]+(?= --)", model, line)
 
+    @property
+    def packing(self) -> list[str]:
+        """The lines that pack what the training has written."""
+        return [line for line in self._lines() if " pack " in line]
+
     def validating(self, model: str) -> list[str]:
         """The lines that hold a model of this name to its offline answers."""
         return [line for line in self._lines() if f"--model {model} " in line]

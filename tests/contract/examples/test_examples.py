@@ -82,6 +82,8 @@ def test_what_its_readme_shows_works(served: Served) -> None:
         told = served.trained.type([sys.executable, "-c", program.replace("localhost:8080", served.url[7:])])
         assert told.strip()
         assert "nan" not in told
+    for line in served.readme.packing:
+        assert "kind: ModelDeployment" in served.trained.type(line)
     for line in served.readme.validating(name):
         assert "passed" in served.trained.type(line.replace("http://localhost:8080", served.url))
 
