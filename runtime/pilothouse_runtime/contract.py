@@ -49,10 +49,12 @@ ENV_EXPLAIN: Final = "PILOTHOUSE_EXPLAIN"  # 1: requests may ask for explanation
 # Of the golden data set (.npz) that inputs and outputs are compared with, and its sha256:..., which may be left out.
 ENV_DRIFT_PROFILE: Final = "PILOTHOUSE_DRIFT_PROFILE"
 ENV_DRIFT_DIGEST: Final = "PILOTHOUSE_DRIFT_DIGEST"
-# Keeping some requests with their answers: which share of them, 0 to 1 (0: none), where, the most in a minute, and the
-# most bytes of the files together.
+# Keeping some requests with their answers: which share of them, 0 to 1 (0: none), where (a folder, or s3://bucket/prefix/,
+# gs:// or az://, with the store's own variables beside it), the most in a minute, and the most bytes of the files
+# together, or of one object.
 ENV_SAMPLING_RATE: Final = "PILOTHOUSE_SAMPLING_RATE"
 ENV_SAMPLING_DIRECTORY: Final = "PILOTHOUSE_SAMPLING_DIRECTORY"
+ENV_SAMPLING_URI: Final = "PILOTHOUSE_SAMPLING_URI"
 ENV_SAMPLING_PER_MINUTE: Final = "PILOTHOUSE_SAMPLING_PER_MINUTE"
 ENV_SAMPLING_MAX_BYTES: Final = "PILOTHOUSE_SAMPLING_MAX_BYTES"
 # Processes that serve the model; with more than one, they share its weights in memory, and the CPUs between them.

@@ -6,13 +6,14 @@ import asyncio
 import os
 import socket
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from pilothouse_runtime import contract
 from pilothouse_runtime.core.batching import Limits, Queue
-from pilothouse_runtime.core.settings import Settings
-from pilothouse_runtime.core.states import Readiness
+from pilothouse_runtime.core.settings import Sampling, Settings
+from pilothouse_runtime.core.states import Phase, Readiness
 from pilothouse_runtime.engine.batcher import Batcher
 from pilothouse_runtime.engine.explainer import Explainer
 from pilothouse_runtime.engine.limits import memory_limit
@@ -22,17 +23,20 @@ from pilothouse_runtime.engine.source import Source
 from pilothouse_runtime.engine.threads import share
 from pilothouse_runtime.serve import openapi
 from pilothouse_runtime.serve.accesslog import AccessLog
+from pilothouse_runtime.serve.calls import Observer
 from pilothouse_runtime.serve.dataplane import DataPlane
 from pilothouse_runtime.serve.drift import Drift
 from pilothouse_runtime.serve.explain import Explaining
 from pilothouse_runtime.serve.http.server import HttpLimits, HttpServer
 from pilothouse_runtime.serve.metrics import Metrics
 from pilothouse_runtime.serve.rest import Rest
+from pilothouse_runtime.serve.sample_files import SampleFile, Target
 from pilothouse_runtime.serve.sampling import Sampler
 from pilothouse_runtime.serve.tracing import Tracing, asked_for
 from pilothouse_runtime.serve.watching import Watched, Watcher
 
 _BODIES_SHARE = 4  # of the memory, one part in so many may be bodies of requests
+_LEAST = 1.0  # seconds for samples where requests took all the time for draining
 
 
 @dataclass(frozen=True)
@@ -56,19 +60,20 @@ class Server:
     def __init__(self, settings: Settings, readiness: Readiness, metrics: Metrics) -> None:
         self._settings = settings
         self.metrics = metrics
-        self._listeners: list[AccessLog | Tracing | Sampler] = []
+        self._readiness = readiness
+        self._listeners: list[AccessLog | Tracing] = []
+        self._sampler: Sampler | None = None
         self._watchers: list[Watcher] = []
         if settings.access_log:
             self._listeners.append(AccessLog(sys.stderr.fileno()))
         if asked_for(os.environ):
             self._listeners.append(Tracing.from_environment(settings))
+        observers: list[Observer] = [listener.observe for listener in self._listeners]
         if settings.sampling:
-            # The pod's name: of several that share a volume, each has a file of its own.
-            sampler = Sampler(settings.sampling, socket.gethostname())
+            self._sampler = sampler = Sampler(settings.sampling, _target(settings.sampling))
             metrics.show(sampler.families)
             self._watchers.append(sampler)
-            self._listeners.append(sampler)
-        observers = [listener.observe for listener in self._listeners]
+            observers.append(sampler.observe)
         self.plane = DataPlane(settings, readiness, metrics, observers)
         max_body = settings.max_request_bytes
         self._explaining = Explaining(self.plane, metrics, settings.version, max_body)
@@ -108,3 +113,23 @@ class Server:
         """Write and send what is told of requests that have ended."""
         for listener in self._listeners:
             listener.flush()
+        if self._sampler is not None:
+            self._sampler.flush(self._left())
+
+    def _left(self) -> float:
+        """Return how many seconds are left of those for draining, before the kubelet ends the process."""
+        settings = self._settings
+        begun = [entered.since for entered in self._readiness.history if entered.phase is Phase.DRAINING]
+        passed = max(time.time() - begun[0], 0) if begun else 0
+        return max(settings.drain_delay + settings.drain_timeout - passed, _LEAST)
+
+
+def _target(sampling: Sampling) -> Target:
+    """Return where samples go. Raises LoadError: InvalidConfiguration."""
+    # The pod's name: of several that share a volume or a prefix, each has files of its own.
+    name = socket.gethostname()
+    if not sampling.uri:
+        return SampleFile(sampling.directory, name, sampling.max_bytes)
+    from pilothouse_runtime.serve.sample_objects import SampleObjects, store_of
+
+    return SampleObjects(sampling.uri, store_of(sampling.uri, os.environ), name, sampling.max_bytes)

@@ -154,6 +154,7 @@ NO_ROOM: Final[Json] = {"strategy": "RollingUpdate", "surge": 0}
 AUTOSCALING: Final[Json] = {"minReplicas": 2, "maxReplicas": 4, "target": {"cpu": 70}}
 
 _TENSOR: Final = {"name": "image", "datatype": "FP32", "shape": [-1, 64]}
+_SAMPLES: Final = {"rate": "1%", "uri": "s3://samples/digits/"}
 
 BAD_SPECS: Final = (
     # names
@@ -238,7 +239,40 @@ BAD_SPECS: Final = (
     ),
     _runtime("samples-of-more", {"sampling": {"rate": "100.1%", "claim": "a"}}, "sampling.rate", Refused.CEL),
     _runtime("samples-in-words", {"sampling": {"rate": "few", "claim": "a"}}, "sampling.rate"),
-    _runtime("samples-to-nowhere", {"sampling": {"rate": "1%"}}, "sampling.claim"),
+    _runtime("samples-to-nowhere", {"sampling": {"rate": "1%"}}, "sampling.claim", Refused.CEL),
+    _runtime("samples-to-both", {"sampling": _SAMPLES | {"claim": "a"}}, "sampling.claim", Refused.CEL),
+    _runtime("samples-to-the-web", {"sampling": _SAMPLES | {"uri": "https://h/a/"}}, "sampling.uri"),
+    _runtime(
+        "samples-to-an-object", {"sampling": _SAMPLES | {"uri": "s3://b/a"}}, "sampling.uri", Refused.CEL
+    ),
+    _runtime(
+        "samples-to-a-query", {"sampling": _SAMPLES | {"uri": "s3://b/a?b/"}}, "sampling.uri", Refused.CEL
+    ),
+    _runtime(
+        "samples-upwards", {"sampling": _SAMPLES | {"uri": "s3://b/../a/"}}, "sampling.uri", Refused.CEL
+    ),
+    _runtime(
+        "samples-too-large",
+        {"sampling": _SAMPLES | {"maxMegabytes": 65}},
+        "sampling.maxMegabytes",
+        Refused.CEL,
+    ),
+    _runtime(
+        "samples-with-a-secret",
+        {"sampling": {"rate": "1%", "claim": "a", "secretName": "s"}},
+        "sampling.secretName",
+        Refused.CEL,
+    ),
+    _spec(
+        "samples-with-the-source's-secret",
+        {
+            "model": {"uri": "s3://models/digits.pt", "secretName": "models"},
+            "runtime": {"sampling": _SAMPLES | {"secretName": "models"}},
+        },
+        "runtime",
+        Refused.CEL,
+    ),
+    _runtime("samples-with-no-secret", {"sampling": _SAMPLES | {"secretName": "S 3"}}, "sampling.secretName"),
     _runtime(
         "samples-in-parts", {"sampling": {"rate": "1%", "claim": "a"}, "workers": 2}, "sampling", Refused.CEL
     ),

@@ -138,11 +138,16 @@ RUNTIMES = st.fixed_dictionaries(
         "optimize": st.sampled_from(["none", "bf16", "int8"]),
         "accessLog": st.booleans(),
         "explain": st.booleans(),
-        "sampling": st.sampled_from(
-            [
-                {"rate": rate, "claim": "samples"}
-                for rate in ("1%", "0%", "00.5%", "0100.0%", "101%", "100.01%")
-            ]
+        "sampling": st.fixed_dictionaries(
+            {"rate": st.sampled_from(["1%", "0%", "00.5%", "0100.0%", "101%", "100.01%"])},
+            optional={
+                "claim": st.sampled_from(["", "samples"]),
+                "uri": st.sampled_from(
+                    ["", "s3://b/", "gs://b/a/../", "az://b/a", "s3://B/a/", "s3://b/a?/"]
+                ),
+                "secretName": st.sampled_from(["", "models-readonly", "samples"]),
+                "maxMegabytes": st.sampled_from([64, 65]),
+            },
         ),
         "drift": st.sampled_from([{"uri": "file:///golden.npz"}, {"uri": "https:///golden.npz"}]),
         "resources": st.fixed_dictionaries({}, optional={"requests": _AMOUNTS, "limits": _AMOUNTS}),

@@ -15,6 +15,7 @@ from pilothouse.api.names import NAME_PATTERN
 from pilothouse.api.pods import ENV_NAME_PATTERN, LABEL_VALUE_PATTERN, SUBDOMAIN_PATTERN
 from pilothouse.api.quantities import QUANTITY_PATTERN
 from pilothouse.api.rollout import DIGEST_PATTERN, PERCENTAGE_PATTERN
+from pilothouse.api.sampling import SAMPLES_URI_PATTERN
 from pilothouse.api.spec import DRIFT_URI_PATTERN, FACTORY_PATTERN, IMAGE_PATTERN, ModelDeploymentSpec
 from pilothouse.api.uris import SCHEMES, URI_PATTERN, redacted
 
@@ -26,6 +27,7 @@ PATTERN_MEANINGS: Final = {
     NAME_PATTERN: "must be lower case letters, digits and '-', begin with a letter and end with a letter or digit",
     URI_PATTERN: f"must begin with one of {', '.join(f'{s}://' for s in SCHEMES)} and hold no white space",
     DRIFT_URI_PATTERN: "must begin with file://, http:// or https:// and hold no white space",
+    SAMPLES_URI_PATTERN: "must begin with s3://, gs:// or az:// and hold no white space",
     DIGEST_PATTERN: "must be sha256: and 64 lower case hex digits, as sha256sum prints them",
     FACTORY_PATTERN: "must be a module and a function in it, as in my_package.models:resnet",
     IMAGE_PATTERN: "must be an image reference without white space",

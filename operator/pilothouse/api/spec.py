@@ -20,13 +20,13 @@ from pilothouse.api.pods import (
     EnvVar,
     Labels,
     LocalObjectReference,
-    ObjectName,
     ResourceRequirements,
     Toleration,
     keys_rule,
 )
-from pilothouse.api.rollout import AT_MOST_ALL, DIGEST_PATTERN, Percentage, Rollout
+from pilothouse.api.rollout import DIGEST_PATTERN, Rollout
 from pilothouse.api.rules import Rule, SpecModel, matches, unfilled
+from pilothouse.api.sampling import Sampling
 from pilothouse.api.uris import URI_PATTERN, URI_RULES
 
 FACTORY_PATTERN: Final = r"^$|^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*$"
@@ -250,36 +250,6 @@ class Drift(SpecModel):
     rules = URI_RULES
 
 
-class Sampling(SpecModel):
-    """Which requests are kept, with their answers, and where."""
-
-    rate: Percentage = Field(description="Share of the requests that are kept, such as 1%, at most 100%.")
-    claim: ObjectName = Field(description="PersistentVolumeClaim that they are written to, as JSON lines.")
-    max_per_minute: int = Field(
-        default=60,
-        ge=1,
-        le=6000,
-        description="The most that a pod keeps in a minute. Default: 60.",
-        json_schema_extra=unfilled,
-    )
-    max_megabytes: int = Field(
-        default=64,
-        ge=1,
-        le=102400,
-        description="The most that the files of a pod hold together, in 2^20 bytes. Default: 64.",
-        json_schema_extra=unfilled,
-    )
-
-    rules = (
-        Rule(
-            "rate",
-            "must be more than 0% and at most 100%",
-            lambda self: matches(AT_MOST_ALL, self.rate) and matches("[1-9]", self.rate),
-            f"self.rate.matches('{AT_MOST_ALL}') && self.rate.matches('[1-9]')",
-        ),
-    )
-
-
 def _has_accelerator(runtime: Runtime) -> bool:
     limits = runtime.resources.limits.items()
     return any(matches(_ACCELERATORS, key) and matches(_WHOLE_NUMBER, value) for key, value in limits)
@@ -438,5 +408,18 @@ class ModelDeploymentSpec(SpecModel):
             "!has(self.autoscaling) || !has(self.autoscaling.target.cpu) || has(self.runtime) && "
             "has(self.runtime.resources) && has(self.runtime.resources.requests) && "
             "'cpu' in self.runtime.resources.requests",
+        ),
+        Rule(
+            "runtime",
+            "names the Secret of the model's source in sampling.secretName, but the container that serves must not "
+            "have it; make one that may write samples, and do nothing else",
+            lambda self: (
+                self.runtime.sampling is None
+                or not self.runtime.sampling.secret_name
+                or self.runtime.sampling.secret_name != self.model.secret_name
+            ),
+            "!has(self.model.secretName) || self.model.secretName == '' || !has(self.runtime) || "
+            "!has(self.runtime.sampling) || !has(self.runtime.sampling.secretName) || "
+            "self.runtime.sampling.secretName != self.model.secretName",
         ),
     )

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from pilothouse.api import names
 from pilothouse.api.rollout import fraction
-from pilothouse.api.spec import Batching, Format, Model, ModelDeploymentSpec, Optimize, Runtime, Sampling
+from pilothouse.api.sampling import Sampling
+from pilothouse.api.spec import Batching, Format, Model, ModelDeploymentSpec, Optimize, Runtime
 from pilothouse.plan.fetching import NO_CACHE, Cache, Fetching
 from pilothouse.plan.seen import Json
 from pilothouse_runtime import contract
@@ -61,7 +62,7 @@ def pod_template(name: str, revision: str, spec: ModelDeploymentSpec, defaults: 
     )
     container = _container(name, revision, spec, image, fetching.uri_within)
     pod = with_fetching(restricted_pod(runtime, container, claim), fetching)
-    if runtime.sampling:
+    if runtime.sampling and runtime.sampling.claim:
         pod = _with_samples(pod, runtime.sampling.claim)
     metadata: Json = {
         "labels": {
@@ -138,6 +139,9 @@ def _container(name: str, revision: str, spec: ModelDeploymentSpec, image: str, 
     resources = _json(runtime.resources)
     if resources:
         container["resources"] = resources
+    if runtime.sampling and runtime.sampling.secret_name:
+        # Not the Secret of the model's source: that is for the container that fetches, and for no other.
+        container["envFrom"] = [{"secretRef": {"name": runtime.sampling.secret_name}}]
     return container
 
 
@@ -207,7 +211,8 @@ def _sampling(sampling: Sampling | None) -> dict[str, str]:
         return {}
     return {
         contract.ENV_SAMPLING_RATE: f"{fraction(sampling.rate):.12g}",
-        contract.ENV_SAMPLING_DIRECTORY: contract.SAMPLES_MOUNT,
+        contract.ENV_SAMPLING_DIRECTORY: contract.SAMPLES_MOUNT if sampling.claim else "",
+        contract.ENV_SAMPLING_URI: sampling.uri,
         contract.ENV_SAMPLING_PER_MINUTE: str(sampling.max_per_minute),
         contract.ENV_SAMPLING_MAX_BYTES: str(sampling.max_megabytes << 20),
     }

@@ -52,12 +52,18 @@ class Optimize(StrEnum):
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which requests are kept, and where: a share of them, so many a minute, in files of so many bytes together."""
+    """Which requests are kept, and where: a share of them, so many a minute, in a folder or a store of objects.
+
+    Attributes:
+        directory: or ""; its files hold `max_bytes` together.
+        uri: of bucket and prefix, or ""; an object holds `max_bytes`.
+    """
 
     rate: float
     directory: str
     per_minute: int
     max_bytes: int
+    uri: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,11 +156,20 @@ def _sampling(environ: Mapping[str, str]) -> Sampling | None:
     if rate > 1:
         raise bad_setting(contract.ENV_SAMPLING_RATE, "must be a number from 0 to 1")
     _alone(environ, contract.ENV_SAMPLING_RATE)
+    uri = environ.get(contract.ENV_SAMPLING_URI, "")
+    if uri and environ.get(contract.ENV_SAMPLING_DIRECTORY, ""):
+        raise bad_setting(contract.ENV_SAMPLING_URI, f"leave it out, or {contract.ENV_SAMPLING_DIRECTORY}")
+    if uri and not re.fullmatch(r"(s3|gs|az)://[^\s/?#]+/([^\s?#]*/)?", uri):
+        raise bad_setting(
+            contract.ENV_SAMPLING_URI,
+            "must be s3, gs or az, a bucket and a prefix, as in s3://samples/digits/",
+        )
     return Sampling(
         rate,
-        required(environ, contract.ENV_SAMPLING_DIRECTORY),
+        "" if uri else required(environ, contract.ENV_SAMPLING_DIRECTORY),
         int(number(environ, contract.ENV_SAMPLING_PER_MINUTE, 60)),
         int(number(environ, contract.ENV_SAMPLING_MAX_BYTES, 64 * 1024 * 1024)),
+        uri,
     )
 
 

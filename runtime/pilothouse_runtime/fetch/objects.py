@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NoReturn
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import (
-    BaseError,
-    PermissionDeniedError,
-    PreconditionError,
-    UnauthenticatedError,
-    UnknownConfigurationKeyError,
-)
-from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
+from obstore.exceptions import BaseError, PreconditionError, UnknownConfigurationKeyError
+from obstore.store import ObjectStore
 
+from pilothouse_runtime import stores
 from pilothouse_runtime.engine.download import RetryableError, persist
 from pilothouse_runtime.fetch.job import MOST_FILES, SECRET_FIELD, Job, check_count
 
-STORES: Final[dict[str, Callable[..., ObjectStore]]] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
-_CREDENTIALS: Final = {
-    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a public bucket",
-    "gs": "GOOGLE_SERVICE_ACCOUNT_KEY, or GOOGLE_SKIP_SIGNATURE=true for a public bucket",
-    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY (or AZURE_STORAGE_SAS_TOKEN)",
-}
-# Addresses of the store, in the environment; with http:// in them they ask for what is refused otherwise.
-_ENDPOINTS: Final = re.compile("^(AWS|GOOGLE|AZURE)_.*(ENDPOINT|URL)")
-_METADATA: Final = ("169.254.169.254", "metadata.google.internal", "metadata/identity")  # of cloud machines
 _CHUNK: Final = 256 * 1024
-_STATUS: Final = re.compile(r"status code: (\d{3}[^:\n]*)")
-_MESSAGE: Final = re.compile(r"<Message>([^<\n]{1,300})")
 _NOT_PARTIAL: Final = "non-partial response"
 
 
@@ -55,22 +37,17 @@ def fetch_objects(job: Job) -> str:
 
 def _store(job: Job, scheme: str, bucket: str) -> ObjectStore:
     policy = job.policy
-    plain = any(
-        value.startswith("http://") for variable, value in job.environ.items() if _ENDPOINTS.match(variable)
-    )
-    options = {
-        "allow_http": plain or job.environ.get("AZURE_STORAGE_USE_EMULATOR") == "true",
+    client = {
         "connect_timeout": timedelta(seconds=policy.connect_timeout),
         "read_timeout": timedelta(seconds=policy.read_timeout),
         "timeout": "7days",  # of one answer with all its bytes, however large; silence ends it much earlier
-        "user_agent": "pilothouse-runtime",
     }
     # Attempts are made and told of by ourselves.
     retry = {"max_retries": 0, "retry_timeout": timedelta(seconds=policy.patience)}
     try:
-        return STORES[scheme](bucket, client_options=options, retry_config=retry)
-    except (BaseError, ValueError) as error:
-        raise job.refuse(f"{_first_line(error)}; the Secret needs {_CREDENTIALS[scheme]}") from None
+        return stores.make_store(scheme, bucket, job.environ, client, retry)
+    except stores.StoreSettingError as error:
+        raise job.refuse(str(error)) from None
 
 
 def _listed(job: Job, store: ObjectStore, prefix: str) -> list[tuple[str, int]]:
@@ -142,30 +119,17 @@ class _Object:
 
 
 def _raise_told(job: Job, error: Exception) -> NoReturn:
-    """Raise what an error of a store means; its own text goes on for pages, and may hold what nobody should read."""
-    text = str(error)
-    said = _STATUS.search(text)
-    status = said.group(1).strip() if said else ""
-    message = _MESSAGE.search(text)
-    told = f"the store answered {status}" + (f" ({message.group(1).strip()})" if message else "")
-    scheme = urlsplit(job.uri).scheme
-    needs = f"{SECRET_FIELD} must name a Secret with {_CREDENTIALS[scheme]}"
-    if any(name in text for name in _METADATA):
+    """Raise what an error of a store means."""
+    told = stores.told_by(error)
+    needs = f"{SECRET_FIELD} must name a Secret with {stores.CREDENTIALS[urlsplit(job.uri).scheme]}"
+    if told.unknown:
         raise job.refuse(f"there are no credentials; {needs}", permanent=False) from None
-    if isinstance(error, FileNotFoundError) or status.startswith("404"):
+    if isinstance(error, FileNotFoundError) or told.status.startswith("404"):
         raise job.refuse("there is no such object; for all that is in a folder, end the uri with /") from None
-    denied = isinstance(error, PermissionDeniedError | UnauthenticatedError)
-    if denied or status[:3] in ("400", "401", "403"):
-        told = told if status else "the store does not know who asks"
-        raise job.refuse(f"{told}; {needs}, who may read and list it") from None
+    if told.denied:
+        raise job.refuse(f"{told.words}; {needs}, who may read and list it") from None
     if isinstance(error, UnknownConfigurationKeyError):
-        raise job.refuse(_first_line(error)) from None
+        raise job.refuse(told.words) from None
     if isinstance(error, PreconditionError):
         raise RetryableError("the object was changed meanwhile") from None
-    raise RetryableError(told if status else _first_line(error)) from None
-
-
-def _first_line(error: Exception) -> str:
-    line = str(error).strip().partition("\n")[0]
-    # What was done, where and how often comes first; what went wrong stands after the last dash.
-    return line.rpartition(" - ")[2] or type(error).__name__
+    raise RetryableError(told.words) from None

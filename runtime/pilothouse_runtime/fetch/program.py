@@ -13,10 +13,10 @@ from pilothouse_runtime import contract
 from pilothouse_runtime.contract import FailureReason
 from pilothouse_runtime.core.errors import LoadError
 from pilothouse_runtime.core.states import Phase, Readiness
+from pilothouse_runtime.discretion import Discretion
 from pilothouse_runtime.engine.download import DownloadPolicy
 from pilothouse_runtime.fetch.answering import answer
 from pilothouse_runtime.fetch.bringing import bring
-from pilothouse_runtime.fetch.discretion import Discretion
 from pilothouse_runtime.fetch.settings import read_fetch_settings
 from pilothouse_runtime.process import add_places, exit_now, leave_words
 from pilothouse_runtime.serve import logs

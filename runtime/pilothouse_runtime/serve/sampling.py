@@ -1,7 +1,8 @@
-"""Keeps some requests and their answers in a file, as JSON lines: by chance, up to a cap, and never at the cost of one.
+"""Keeps some requests and their answers, as JSON lines: by chance, up to a cap, and never at the cost of one.
 
-In the event loop a request that is chosen is copied, if it is small, and put into a queue; a thread writes. What the
-queue has no room for, what is too large and what cannot be written is dropped, and counted.
+In the event loop a request that is chosen is copied, if it is small, and put into a queue; a thread hands its line to
+the target, which writes. What the queue has no room for, what is too large and what cannot be written is dropped, and
+counted.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -28,6 +29,7 @@ from pilothouse_runtime.core.predictor import Job
 from pilothouse_runtime.core.settings import Sampling
 from pilothouse_runtime.core.tensors import Tensor
 from pilothouse_runtime.serve.calls import Call
+from pilothouse_runtime.serve.sample_files import LostError, Target
 from pilothouse_runtime.serve.watching import Result, Seen
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,6 @@ log = logging.getLogger(__name__)
 _QUEUE: Final = 64  # samples that wait to be written
 _OPEN: Final = 64  # requests that are not answered yet
 _MOST_BYTES: Final = 256 * 1024  # of the tensors of one sample
-_PATIENCE: Final = 5.0  # seconds for what waits when the process ends
 
 
 @dataclass
@@ -49,7 +50,7 @@ class Sampler:
     """A watcher (`serve.watching.Watcher`) and an observer of calls; both in the thread of the event loop.
 
     Args:
-        name: of the file, without its ending.
+        target: where they are kept; from now on for the sampler's thread alone.
         chance: returns numbers evenly spread from 0 to 1.
         clock: monotonic seconds.
     """
@@ -57,12 +58,12 @@ class Sampler:
     def __init__(
         self,
         settings: Sampling,
-        name: str,
+        target: Target,
         chance: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
-        self._path = Path(settings.directory, f"{name}.jsonl")
+        self._target = target
         self._chance = chance
         self._clock = clock
         self._minute = clock()
@@ -106,10 +107,17 @@ class Sampler:
         except queue.Full:
             self._dropped += 1
 
-    def flush(self) -> None:
-        """Write what waits; at the end of the process."""
-        self._queue.put(None, timeout=_PATIENCE)
-        self._writer.join(_PATIENCE)
+    def flush(self, patience: float) -> None:
+        """Write what waits, at the end of the process; what is not written in so many seconds is lost."""
+        until = time.monotonic() + patience
+        try:
+            self._queue.put(None, timeout=patience)
+        except queue.Full:
+            pass
+        else:
+            self._writer.join(max(until - time.monotonic(), 0))
+        if self._writer.is_alive():
+            log.error("samples were not all written to %s within %.0f s", self._target, patience)
 
     def families(self) -> Iterator[Metric]:
         """Yield the metrics of now."""
@@ -127,27 +135,31 @@ class Sampler:
         return self._taken <= self._settings.per_minute
 
     def _write_all(self) -> None:
-        while (sample := self._queue.get()) is not None:
+        while True:
             try:
-                self._write(orjson.dumps(_line(sample), option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
-            except (OSError, RequestError) as error:
-                self._dropped += 1
-                if not self._failing:
-                    log.error("samples cannot be written to %s: %s", self._path, error)  # noqa: TRY400 - no bug
-                self._failing = True
-            else:
-                self._written += 1
-                self._failing = False
+                sample = self._queue.get(timeout=self._target.wait())
+            except queue.Empty:
+                self._count(self._target.flush)
+                continue
+            if sample is None:
+                break
+            self._count(partial(self._add, sample))
+        self._count(self._target.flush)
 
-    def _write(self, line: bytes) -> None:
-        """Append a line. The file and the one before it are half of what is allowed each."""
-        half = self._settings.max_bytes // 2
-        if len(line) > half:
-            raise OSError(f"a line of {len(line)} bytes is more than half of the {2 * half} that are allowed")
-        if self._path.exists() and self._path.stat().st_size + len(line) > half:
-            self._path.replace(self._path.with_suffix(".1.jsonl"))
-        with self._path.open("ab") as file:
-            file.write(line)
+    def _add(self, sample: _Sample) -> int:
+        return self._target.add(_line(sample))
+
+    def _count(self, write: Callable[[], int]) -> None:
+        try:
+            written = write()
+        except (LostError, RequestError) as error:
+            self._dropped += error.lines if isinstance(error, LostError) else 1
+            if not self._failing:
+                log.error("samples cannot be written to %s: %s", self._target, error)  # noqa: TRY400 - no bug
+            self._failing = True
+        else:
+            self._written += written
+            self._failing = self._failing and not written
 
 
 def _size(tensors: Sequence[Tensor]) -> int:
@@ -158,12 +170,12 @@ def _copied(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [Tensor(tensor.name, tensor.datatype, tensor.array.copy()) for tensor in tensors]
 
 
-def _line(sample: _Sample) -> dict[str, Any]:
+def _line(sample: _Sample) -> bytes:
     line = dict(sample.told or {})
     line["inputs"] = [_told(tensor) for tensor in sample.inputs]
     if sample.outputs is not None:
         line["outputs"] = [_told(tensor) for tensor in sample.outputs]
-    return line
+    return orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n"
 
 
 def _told(tensor: Tensor) -> dict[str, Any]:

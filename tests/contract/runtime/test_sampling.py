@@ -89,6 +89,11 @@ def test_a_folder_that_takes_nothing_costs_no_answer(tmp_path: Path) -> None:
     [
         ({"SAMPLING_RATE": "1.5"}, "PILOTHOUSE_SAMPLING_RATE: must be a number from 0 to 1"),
         ({"SAMPLING_DIRECTORY": ""}, "PILOTHOUSE_SAMPLING_DIRECTORY: must be set"),
+        ({"SAMPLING_URI": "s3://bucket/"}, "PILOTHOUSE_SAMPLING_URI: leave it out, or"),
+        (
+            {"SAMPLING_DIRECTORY": "", "SAMPLING_URI": "s3://bucket"},
+            "PILOTHOUSE_SAMPLING_URI: must be s3, gs",
+        ),
         ({"WORKERS": "2"}, "PILOTHOUSE_SAMPLING_RATE: needs one process"),
     ],
 )

@@ -17,6 +17,7 @@ from tests.support.spec_strategies import model_deployment
 _URI = {"uri": "file:///models/digits.pt"}
 _IMAGE = {"name": "image", "datatype": "FP32", "shape": [-1, 64]}
 _LOGITS = {"name": "logits", "datatype": "FP32", "shape": [-1, 10]}
+_SAMPLES = {"rate": "1%", "uri": "s3://samples/a/", "secretName": "samples-writer"}
 
 # Never edit a line of this table; add lines for new fields.
 GOLDEN = (
@@ -57,6 +58,8 @@ GOLDEN = (
     ("481e1b810d", {"model": _URI, "runtime": {"explain": True}}),
     ("85203430e4", {"model": _URI, "runtime": {"drift": {"uri": "file:///golden.npz"}}}),
     ("030a6b424f", {"model": _URI, "runtime": {"sampling": {"rate": "1%", "claim": "samples"}}}),
+    ("b1e4983cdf", {"model": _URI, "runtime": {"sampling": {"rate": "1%", "uri": "s3://samples/a/"}}}),
+    ("3f8b217880", {"model": _URI, "runtime": {"sampling": _SAMPLES}}),
     ("db3660c8d1", {"model": _URI, "runtime": {"workers": 2}}),
     ("62d8ddf2c2", {"model": {"uri": "s3://models/digits/2.pt", "secretName": "models"}}),
     ("ac841e64fd", {"model": {**_URI, "inputs": [{"name": "x", "datatype": "BF16", "shape": [1]}]}}),
@@ -98,6 +101,9 @@ def test_defaults_written_out_make_no_other_revision() -> None:
         "podLabels": {},
         "terminationGracePeriodSeconds": 30,
     }
+    assert hash_of(
+        {"model": _URI, "runtime": {"sampling": _SAMPLES | {"claim": "", "maxMegabytes": 64}}}
+    ) == hash_of({"model": _URI, "runtime": {"sampling": _SAMPLES}})
     model = _URI | {"version": "", "format": "auto", "secretName": "", "inputs": [], "outputs": []}
     assert hash_of({"model": model, "runtime": runtime}) == hash_of({"model": _URI})
 

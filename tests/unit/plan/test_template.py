@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -95,6 +96,28 @@ def test_the_runtime_reads_which_requests_to_keep() -> None:
     mounts = {mount["name"]: mount for mount in container(sampling=asked)["volumeMounts"]}
     assert mounts["samples"] == {"name": "samples", "mountPath": "/mnt/samples"}
     assert "samples" not in {mount["name"] for mount in container()["volumeMounts"]}
+    assert "envFrom" not in container(sampling=asked)
+
+
+def test_the_runtime_reads_which_store_to_keep_requests_in() -> None:
+    asked = {"rate": "100%", "uri": "s3://samples/digits/", "secretName": "samples-writer"}
+    settings = read_settings(environment(sampling=asked))
+    assert settings.sampling == Sampling(1, "", 60, 64 << 20, "s3://samples/digits/")
+    assert "samples" not in {mount["name"] for mount in container(sampling=asked)["volumeMounts"]}
+    assert container(sampling=asked)["envFrom"] == [{"secretRef": {"name": "samples-writer"}}]
+    assert "envFrom" not in container(sampling=asked | {"secretName": ""})
+
+
+def test_the_secrets_of_model_and_samples_are_in_one_container_each() -> None:
+    source = {"uri": "s3://models/digits.pt", "secretName": "models-readonly"}
+    asked = {"rate": "1%", "uri": "s3://samples/digits/", "secretName": "samples-writer"}
+    spec = parse(model_deployment({"model": source, "runtime": {"sampling": asked}}))
+    pod = pod_template("digits", "digits-1", spec, Defaults("runtime:1"))["spec"]
+    [init], [serving] = pod["initContainers"], pod["containers"]
+    assert init["envFrom"] == [{"secretRef": {"name": "models-readonly"}}]
+    assert serving["envFrom"] == [{"secretRef": {"name": "samples-writer"}}]
+    assert "samples" not in json.dumps(init)
+    assert "models-readonly" not in json.dumps(serving)
 
 
 def test_the_runtime_reads_how_many_workers_there_are_to_be() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -214,3 +215,11 @@ def test_report_is_what_the_runtime_writes() -> None:
     report = ValidationReport.decode(validated(0.97).message)
     assert report is not None
     assert report.value == 0.97
+
+
+async def test_a_validation_gets_neither_samples_nor_their_secret() -> None:
+    sampling = {"rate": "1%", "uri": "s3://samples/digits/", "secretName": "samples-writer"}
+    world, _, second = await validating({}, validated(0.97), runtime={"sampling": sampling})
+    await world.until(lambda: world.child("Job", second) is not None)
+    assert "samples-writer" in json.dumps(world.child("Deployment", second))
+    assert "sampl" not in json.dumps(world.child("Job", second)).lower()

@@ -8,7 +8,7 @@ import logging
 
 import pytest
 
-from pilothouse_runtime.fetch.discretion import Discretion
+from pilothouse_runtime.discretion import Discretion
 
 ACCOUNT = {
     "type": "service_account",
