@@ -11,12 +11,14 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from pilothouse.api.durations import DURATION_PATTERN
+from pilothouse.api.model import FACTORY_PATTERN
 from pilothouse.api.names import NAME_PATTERN
 from pilothouse.api.pods import ENV_NAME_PATTERN, LABEL_VALUE_PATTERN, SUBDOMAIN_PATTERN
 from pilothouse.api.quantities import QUANTITY_PATTERN
 from pilothouse.api.rollout import DIGEST_PATTERN, PERCENTAGE_PATTERN
+from pilothouse.api.runtime import DRIFT_URI_PATTERN, IMAGE_PATTERN
 from pilothouse.api.sampling import SAMPLES_URI_PATTERN
-from pilothouse.api.spec import DRIFT_URI_PATTERN, FACTORY_PATTERN, IMAGE_PATTERN, ModelDeploymentSpec
+from pilothouse.api.spec import ModelDeploymentSpec
 from pilothouse.api.uris import SCHEMES, URI_PATTERN, redacted
 
 _SHOWN = 60

@@ -9,9 +9,11 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from pilothouse.api import names
+from pilothouse.api.model import Format, Model
 from pilothouse.api.rollout import fraction
+from pilothouse.api.runtime import Batching, Optimize, Runtime
 from pilothouse.api.sampling import Sampling
-from pilothouse.api.spec import Batching, Format, Model, ModelDeploymentSpec, Optimize, Runtime
+from pilothouse.api.spec import ModelDeploymentSpec
 from pilothouse.plan.fetching import NO_CACHE, Cache, Fetching
 from pilothouse.plan.seen import Json
 from pilothouse_runtime import contract

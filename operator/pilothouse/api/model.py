@@ -1,0 +1,172 @@
+"""`spec.model`: which model is served."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from pilothouse.api.pods import SUBDOMAIN_PATTERN
+from pilothouse.api.rollout import DIGEST_PATTERN
+from pilothouse.api.rules import Rule, SpecModel, matches, unfilled
+from pilothouse.api.uris import URI_PATTERN, URI_RULES
+
+FACTORY_PATTERN: Final = r"^$|^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*$"
+
+_LOCAL = "^(file|pvc)://"
+
+
+class Format(StrEnum):
+    """How a model is written."""
+
+    AUTO = "auto"
+    TORCHSCRIPT = "torchscript"
+    EXPORTED = "exported"
+    AOTINDUCTOR = "aotinductor"
+    SAFETENSORS = "safetensors"
+    STATEDICT = "statedict"
+    ONNX = "onnx"
+    KERAS = "keras"
+    TENSORFLOW = "tensorflow"
+    TRANSFORMERS = "transformers"
+    MLFLOW = "mlflow"
+    PYTHON = "python"
+
+
+_WEIGHTS_ONLY: Final = (Format.AUTO, Format.SAFETENSORS, Format.STATEDICT, Format.MLFLOW)
+
+
+class Datatype(StrEnum):
+    """Tensor datatypes of the Open Inference Protocol v2 that the runtime serves."""
+
+    BOOL = "BOOL"
+    UINT8 = "UINT8"
+    UINT16 = "UINT16"
+    UINT32 = "UINT32"
+    UINT64 = "UINT64"
+    INT8 = "INT8"
+    INT16 = "INT16"
+    INT32 = "INT32"
+    INT64 = "INT64"
+    FP16 = "FP16"
+    FP32 = "FP32"
+    FP64 = "FP64"
+    BF16 = "BF16"
+    BYTES = "BYTES"
+
+
+def _unique_names(field: str) -> Rule:
+    return Rule(
+        field,
+        "names a tensor twice; names must be unique",
+        lambda self: len({t.name for t in getattr(self, field)}) == len(getattr(self, field)),
+        f"!has(self.{field}) || self.{field}.all(a, self.{field}.exists_one(b, b.name == a.name))",
+    )
+
+
+class Tensor(SpecModel):
+    """One input or output of a model."""
+
+    name: str = Field(min_length=1, max_length=63, description="Name of the tensor in requests and answers.")
+    datatype: Datatype = Field(description="Datatype, as the Open Inference Protocol writes it.")
+    shape: tuple[Annotated[int, Field(ge=-1, le=2**31 - 1)], ...] = Field(
+        max_length=16,
+        description="Size of each dimension; -1 for one that is free, as the batch is. Such as [-1, 64].",
+    )
+
+    rules = (
+        Rule(
+            "shape",
+            "has a dimension of size 0; each is -1 (free) or at least 1",
+            lambda self: 0 not in self.shape,
+            "self.shape.all(d, d != 0)",
+        ),
+    )
+
+
+class Model(SpecModel):
+    """Which model is served."""
+
+    uri: str = Field(
+        pattern=URI_PATTERN,
+        max_length=4096,
+        description="Where the model is: file:///path in the runtime image, pvc://claim/path on a "
+        "PersistentVolumeClaim of the same namespace, http(s)://host/path, s3://bucket/key, gs://bucket/key, "
+        "az://container/blob, hf://owner/name[@revision][/path], or oci://registry/name:tag. "
+        "A key or path that ends with / is a folder.",
+    )
+    version: str = Field(
+        default="",
+        max_length=63,
+        description="What people call this version; kubectl and the server show it. It identifies nothing.",
+    )
+    digest: str | None = Field(
+        default=None,
+        pattern=DIGEST_PATTERN,
+        max_length=71,
+        description="sha256:<64 lower case hex digits> of the file or folder; checked before the model is loaded.",
+    )
+    secret_name: str = Field(
+        default="",
+        pattern=f"^$|{SUBDOMAIN_PATTERN}",
+        max_length=253,
+        description="Secret of the same namespace with credentials for the source. Its keys are environment variables "
+        "of the container that fetches the model, and of no other. Default: none.",
+        json_schema_extra=unfilled,
+    )
+    format: Format = Field(
+        default=Format.AUTO,
+        description="How the model is written: torchscript (.pt), exported (torch.export, .pt2), safetensors, onnx, "
+        "keras, tensorflow (SavedModel), transformers or mlflow (folders), or auto: look inside. What holds code or "
+        "pickles is loaded only if named: aotinductor (.pt2), statedict (torch.save), python (a folder with model.py).",
+    )
+    factory: str = Field(
+        default="",
+        pattern=FACTORY_PATTERN,
+        max_length=253,
+        description="module:function of a package in the image that makes the network, for a file that holds weights "
+        "only (safetensors, statedict), such as my_package.models:resnet.",
+        json_schema_extra=unfilled,
+    )
+    inputs: tuple[Tensor, ...] = Field(
+        default=(),
+        max_length=32,
+        description="Inputs, in the model's order, for a file that does not describe them.",
+    )
+    outputs: tuple[Tensor, ...] = Field(
+        default=(),
+        max_length=32,
+        description="Outputs, in the model's order, for a file that does not describe them.",
+    )
+
+    rules = (
+        *URI_RULES,
+        Rule(
+            "secretName",
+            "is for a model that is fetched; file:// and pvc:// need no credentials: take it away",
+            lambda self: not self.secret_name or not matches(_LOCAL, self.uri),
+            f"!has(self.secretName) || self.secretName == '' || !self.uri.matches('{_LOCAL}')",
+        ),
+        _unique_names("inputs"),
+        _unique_names("outputs"),
+        Rule(
+            "outputs",
+            "are described, but inputs are not; describe both or the inputs alone",
+            lambda self: not self.outputs or bool(self.inputs),
+            "!has(self.outputs) || size(self.outputs) == 0 || has(self.inputs) && size(self.inputs) > 0",
+        ),
+        Rule(
+            "factory",
+            "is missing; a state dict holds weights only: name what makes the network, as in my_package.models:resnet",
+            lambda self: self.format is not Format.STATEDICT or bool(self.factory),
+            "!has(self.format) || self.format != 'statedict' || has(self.factory) && self.factory != ''",
+        ),
+        Rule(
+            "factory",
+            "is for weights only; leave it out, or let format be safetensors, statedict, mlflow or auto",
+            lambda self: not self.factory or self.format in _WEIGHTS_ONLY,
+            "!has(self.factory) || self.factory == '' || !has(self.format) || "
+            f"self.format in [{', '.join(repr(str(name)) for name in _WEIGHTS_ONLY)}]",
+        ),
+    )
