@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,28 @@ def test_no_code_from_beside_the_weights(tmp_path: Path, monkeypatch: pytest.Mon
         select(save_safetensors(tmp_path / "a.safetensors"), Format.AUTO, None, options).load(CPU)
     assert not (tmp_path / "canary").exists()
     assert "beside_the_weights" not in sys.modules
+
+
+def test_a_state_dict_that_somebody_compressed(tmp_path: Path) -> None:
+    plain = save_state_dict(tmp_path / "plain.pt")
+    with (
+        zipfile.ZipFile(plain) as old,
+        zipfile.ZipFile(tmp_path / "a.pt", "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    model = select(tmp_path / "a.pt", Format.STATEDICT, AFFINE, Options(FACTORY)).load(CPU)
+    np.testing.assert_allclose(model.run([Tensor("x", Datatype.FP32, X)])[0].array, Y)
+
+
+@pytest.mark.parametrize(
+    ("make", "wanted"), [(save_state_dict, Format.STATEDICT), (save_safetensors, Format.SAFETENSORS)]
+)
+def test_weights_outlive_their_file(tmp_path: Path, make: object, wanted: Format) -> None:
+    file = make(tmp_path / "a")  # type: ignore[operator]
+    model = select(file, wanted, AFFINE, Options(FACTORY)).load(CPU)
+    file.write_bytes(b"")  # in place: what is still mapped would be gone
+    np.testing.assert_allclose(model.run([Tensor("x", Datatype.FP32, X)])[0].array, Y)
 
 
 def test_weights_of_another_network(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from pathlib import Path
 
 import torch
@@ -39,7 +40,8 @@ def load(
         LoadError: ModelLoadFailed; also where the pickle asks for anything but tensors.
     """
     try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        # Mapped, the file's pages are read where the network takes them, and are never memory of this process.
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_plain(path))
     except pickle.UnpicklingError as error:
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
         told = f"its pickle asks for {asked[1]}" if asked else "its pickle holds more than tensors"
@@ -53,3 +55,9 @@ def load(
     ):
         raise unloadable(f"{path.name} holds no tensors by name at its top; {_SAVE}")
     return StateDictModel(network_of(path, options.factory, tensors, device), declared, device)
+
+
+def _is_plain(path: Path) -> bool:
+    """Say whether an archive holds its members as they are: torch.save does not compress, and maps nothing else."""
+    with zipfile.ZipFile(path) as archive:
+        return all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
