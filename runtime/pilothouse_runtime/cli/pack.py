@@ -83,6 +83,12 @@ def _parser() -> argparse.ArgumentParser:
         "--format", choices=("auto", "exported", "torchscript"), default="auto", help="what to write (auto)"
     )
     parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="to native code, for this release of torch; served with format aotinductor only. Needs a C++ compiler"
+        " here, and takes a minute",
+    )
+    parser.add_argument(
         "--output",
         action="append",
         default=[],
@@ -150,6 +156,7 @@ def _packed(given: argparse.Namespace) -> Packed:
         name=given.name,
         version=given.version,
         format=given.format,
+        compile=given.compile,
         outputs=given.output,
         batch=not given.fixed_batch,
         dynamic=dynamic,

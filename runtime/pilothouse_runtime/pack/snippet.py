@@ -12,6 +12,8 @@ from pilothouse_runtime.core.tensors import TensorSpec
 
 _PLACEHOLDER: Final = "pvc://models"  # a claim; whoever pastes it knows where the folder will be
 
+_WHY: Final = {"aotinductor": "  # native code: loaded only where it is named here"}
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -40,7 +42,7 @@ def deployment(name: str, version: str, digest: str, manifest: Manifest, gate: G
         f"    uri: {json.dumps(uri)}  # change it to where you put the folder",
         f"    version: {json.dumps(version)}",
         f"    digest: {digest}",
-        f"    format: {manifest.format}",
+        f"    format: {manifest.format}{_WHY.get(manifest.format, '')}",
         *_tensors("inputs", manifest.signature.inputs),
         *_tensors("outputs", manifest.signature.outputs),
     ]

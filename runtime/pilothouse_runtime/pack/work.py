@@ -76,6 +76,7 @@ class Work:
         self._file: Path
         self._format: Format
         self._from_file = False
+        self._compiled_for = ""
         self.notes: list[str] = []
         self.gate: Gate | None = None
         self.metrics: dict[str, float] = {}
@@ -103,6 +104,7 @@ class Work:
         self._signature = self._observe()
         written = write(trained, self._inputs, self._free, self._signature, self._stage, wanted)
         self._file, self._format = written.path, written.format
+        self._compiled_for = written.compiled_for
         self.notes.extend(written.limits)
         if written.refusal:
             self.notes.append(
@@ -247,6 +249,8 @@ class Work:
     def _versions(self) -> dict[str, str]:
         """Return the versions of what the model was packed with."""
         versions = {"python": platform.python_version()}
+        if self._compiled_for:
+            versions["for"] = self._compiled_for
         for library in (*_LIBRARIES, *_LIBRARY_OF.get(self._format, ())):
             with contextlib.suppress(
                 metadata.PackageNotFoundError
@@ -256,7 +260,7 @@ class Work:
 
     def prove(self) -> None:
         """Load the folder as a pod would, and compare its answers with the right ones."""
-        served = Served(self._stage)
+        served = Served(self._stage, format_=self._format)
         for what, inputs, want in self._runs:
             # A copied file that throws dice need not take them from torch: it is the same file.
             compared = {

@@ -16,6 +16,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 from torch._dynamo.exc import UserError
+from torch.export import ExportedProgram
 
 from pilothouse_runtime.core.errors import PackError
 from pilothouse_runtime.core.manifest import fields_of
@@ -25,7 +26,11 @@ from pilothouse_runtime.engine.backends.torchscript import SIGNATURE_FILE
 from pilothouse_runtime.engine.exporting.trained import Trained, tensors_of
 from pilothouse_runtime.engine.failures import first_cause
 
-FILE_NAMES: Final = {Format.EXPORTED: "model.pt2", Format.TORCHSCRIPT: "model.pt"}
+FILE_NAMES: Final = {
+    Format.EXPORTED: "model.pt2",
+    Format.AOTINDUCTOR: "model.pt2",
+    Format.TORCHSCRIPT: "model.pt",
+}
 _AT: Final = re.compile(
     r'The following call raised this error:\s*File "([^"]+)", line (\d+), in \S+\s+(\S.*)'
 )
@@ -52,12 +57,14 @@ class Written:
     Attributes:
         refusal: why it is TorchScript though torch.export was tried first; "" where it was not.
         limits: of sizes that are free, in words.
+        compiled_for: in words, where it is native code.
     """
 
     format: Format
     path: Path
     refusal: str = ""
     limits: tuple[str, ...] = ()
+    compiled_for: str = ""
 
 
 def write(
@@ -74,15 +81,20 @@ def write(
         inputs: examples by name, in the order of the arguments, with two rows or more.
         free: dimensions of the inputs that may have any size; those of one name have the same.
         signature: for TorchScript, which has none of its own.
-        wanted: EXPORTED, TORCHSCRIPT, or AUTO for the first of them that takes the model.
+        wanted: EXPORTED, TORCHSCRIPT, or AUTO for the first of them that takes the model; or AOTINDUCTOR.
     Raises:
         PackError: none of them does; says why.
     """
+    if wanted is Format.AOTINDUCTOR:
+        return _write_compiled(trained, inputs, free, folder / FILE_NAMES[Format.AOTINDUCTOR])
     refusal = "it is TorchScript already" if trained.is_scripted else ""
     if wanted is not Format.TORCHSCRIPT and not refusal:
         path = folder / FILE_NAMES[Format.EXPORTED]
         try:
-            return Written(Format.EXPORTED, path, limits=_write_exported(trained, inputs, free, path))
+            program, limits = _exported(trained, inputs, free)
+            with _quiet():
+                torch.export.save(program, path)
+            return Written(Format.EXPORTED, path, limits=_told(limits))
         except PackError:
             raise
         except Exception as error:
@@ -101,8 +113,41 @@ def write(
     return Written(Format.TORCHSCRIPT, path, "" if trained.is_scripted else refusal)
 
 
-def _write_exported(trained: Trained, inputs: Mapping[str, Array], free: Free, path: Path) -> tuple[str, ...]:
-    """Export the model, and return the limits of its free sizes, in words."""
+def _write_compiled(trained: Trained, inputs: Mapping[str, Array], free: Free, path: Path) -> Written:
+    # torch's compiler takes seconds to import, which is for those who use it.
+    from pilothouse_runtime.engine.exporting.compiling import check_compiler, compile_program
+
+    check_compiler()
+    if trained.is_scripted:
+        raise PackError("compile: the model is TorchScript already, which torch.export does not take")
+    try:
+        program, limits = _exported(trained, inputs, free)
+    except PackError:
+        raise
+    except Exception as error:
+        raise PackError(
+            f"compile: torch.export does not take the model: {_reason(error)}. Pack it without compiling"
+        ) from error
+    for name, limit in limits.items():
+        if "min" in limit:
+            raise PackError(
+                f"compile: {name} must be at least {limit['min']} for this model, which native code would not look at;"
+                " pack it without compiling"
+            )
+    try:
+        with _quiet():
+            needs = compile_program(program, path)
+    except Exception as error:
+        raise PackError(
+            f"compile: the model was exported, but is not compiled: {_reason(error)}. Pack it without compiling"
+        ) from error
+    return Written(Format.AOTINDUCTOR, path, limits=_told(limits), compiled_for=needs)
+
+
+def _exported(
+    trained: Trained, inputs: Mapping[str, Array], free: Free
+) -> tuple[ExportedProgram, Mapping[str, Mapping[str, int]]]:
+    """Export the model; return also the limits (min, max) of its free sizes by name."""
     tensors = tensors_of(inputs)
     limits: dict[str, dict[str, int]] = {name: {} for sizes in free.values() for name in sizes.values()}
     with trained.asked(), torch.random.fork_rng(devices=[]), _quiet():
@@ -121,7 +166,11 @@ def _write_exported(trained: Trained, inputs: Mapping[str, Array], free: Free, p
                 if not found or all(limits.get(name) == limit for name, limit in found.items()):
                     raise
                 limits |= found
-        torch.export.save(program, path)
+    return program, limits
+
+
+def _told(limits: Mapping[str, Mapping[str, int]]) -> tuple[str, ...]:
+    """Return in words the limits of free sizes."""
     return tuple(
         f"{name} is {' and '.join(f'at {_LIMITS[side]} {size}' for side, size in limit.items())}, as torch.export found"
         for name, limit in limits.items()

@@ -28,15 +28,19 @@ class Served:
 
     Args:
         inputs: declared, as `model.inputs` does it; none: the file knows.
+        format_: as `model.format` has it, for those that are loaded by name only.
     Raises:
         PackError: it cannot be served; says why.
     """
 
-    def __init__(self, path: Path, inputs: tuple[TensorSpec, ...] = ()) -> None:
+    def __init__(
+        self, path: Path, inputs: tuple[TensorSpec, ...] = (), format_: Format = Format.AUTO
+    ) -> None:
         environment = {
             contract.ENV_MODEL_NAME: "packed",
             contract.ENV_MODEL_URI: path.resolve().as_uri(),
             contract.ENV_DEVICE: "cpu",
+            contract.ENV_MODEL_FORMAT: format_,
         }
         if inputs:
             declared = {"inputs": [fields_of(spec) for spec in inputs]}

@@ -1,0 +1,53 @@
+"""Compiles an exported program ahead of time to native code, for CPUs that are named and not for the one at hand."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch._inductor import aoti_compile_and_package
+from torch._inductor.cpp_builder import get_cpp_compiler
+from torch._inductor.exc import InvalidCxxCompiler
+from torch.export import ExportedProgram
+
+from pilothouse_runtime.core.errors import PackError
+from pilothouse_runtime.engine.native import TORCH_KEY, needs_of, release
+
+# torch would compile for the very CPU that it runs on, and so for nodes that are not less. Kernels of its own that the
+# program calls choose their instructions when they run.
+_PORTABLE: Final = {"x86_64": {"cpp.march": "x86-64-v3", "cpp.simdlen": 256}}
+_OPTIONS: Final = {
+    "freezing": True,  # weights are laid out for oneDNN; without it, what is compiled is slower than what is not
+    "fallback_random": True,  # the numbers that the model itself draws
+    "aot_inductor.check_lowerbound": False,  # it takes any free size for one of two or more
+}
+
+
+def check_compiler() -> None:
+    """Raise PackError where there is no C++ compiler."""
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        raise PackError(
+            "compile: needs a C++ compiler, and there is none; install g++, or name another in the variable CXX"
+        ) from None
+
+
+def compile_program(program: ExportedProgram, path: Path) -> str:
+    """Write a program as an AOTInductor package, and return what it needs, in words.
+
+    Args:
+        path: ends with .pt2.
+    Raises:
+        Exception: whatever torch or the compiler says.
+    """
+    options: dict[str, Any] = {
+        **_OPTIONS,
+        **_PORTABLE.get(platform.machine(), {}),
+        "aot_inductor.metadata": {TORCH_KEY: release()},
+    }
+    with torch.no_grad():  # which freezing asks for
+        aoti_compile_and_package(program, package_path=str(path), inductor_configs=options)
+    return str(needs_of(path))
