@@ -20,6 +20,7 @@ from pilothouse_runtime.core.tensors import Datatype, Tensor
 from pilothouse_runtime.serve.calls import Call
 from pilothouse_runtime.serve.dataplane import DataPlane
 from pilothouse_runtime.serve.grpc_infer import ModelInfer
+from pilothouse_runtime.serve.http.server import HttpLimits, HttpServer
 from pilothouse_runtime.serve.metrics import Metrics
 from tests.property.runtime.test_oip_codec import SHAPES, arrays, same
 
@@ -137,11 +138,14 @@ def asked(body: bytes) -> tuple[str, list[Call], int]:
     plane = DataPlane(settings, readiness, metrics, [lambda call, now: ended.append(call)])
     plane.attach(Echo())
     context: Any = Context(body)
-    infer = ModelInfer(plane, 1 << 20, 10, lambda: 0.0)
+    bodies = HttpServer(lambda exchange: exchange.refused, HttpLimits(1 << 20, 1 << 20, 0))
+    infer = ModelInfer(plane, bodies, 1 << 20, 10, lambda: 0.0)
     try:
         asyncio.run(infer.handle(None, context))
     except AbortedError:
         return context.status, ended, metrics.in_flight
+    finally:
+        assert bodies.body_bytes == 0
     return "OK", ended, metrics.in_flight
 
 
