@@ -77,6 +77,9 @@ def kube_controller_manager(layout: Layout, addresses: Addresses) -> Component:
         root_ca_file=layout.pki / "ca.crt",
         cluster_signing_cert_file=layout.pki / "ca.crt",
         cluster_signing_key_file=layout.pki / "ca.key",
+        # After an API server that was away for longer than this (40 s unless told otherwise), the node counts as dead
+        # until it is heard of, and its pods as not ready: whoever comes first, this controller or the node, decides.
+        node_monitor_grace_period="5m",
         pvclaimbinder_sync_period="1s",  # a claim whose first binding lost a race is tried again only then
     )
 

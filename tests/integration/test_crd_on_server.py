@@ -89,7 +89,7 @@ async def test_scale_and_columns(client: Client, kubectl: Kubectl) -> None:
 async def test_kubectl_explains_every_field(kubectl: Kubectl) -> None:
     await explained(kubectl)
     model = " ".join(kubectl("explain", "mdep.spec.model").split())
-    assert "Where the model file is" in model
+    assert "Where the model is" in model
     assert "uri <string> -required-" in model
     step = " ".join(kubectl("explain", "mdep.spec.rollout.steps").split())
     assert "for <string>" in step

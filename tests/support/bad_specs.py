@@ -196,7 +196,7 @@ BAD_SPECS: Final = (
     _model("uri-oci-without-repository", {"uri": "oci://ghcr.io"}, "uri", Refused.CEL),
     _model("uri-oci-upper-case", {"uri": "oci://ghcr.io/Digits:2"}, "uri", Refused.CEL),
     _model("secret-of-bad-name", {"uri": "s3://m/2.pt", "secretName": "My_Secret"}, "secretName"),
-    _model("secret-for-a-file", {"secretName": "models"}, "secretName", Refused.CEL),
+    _model("secret-for-a-file", {"uri": "file:///m/2.pt", "secretName": "models"}, "secretName", Refused.CEL),
     _model("secret-for-a-claim", {"uri": "pvc://m/2.pt", "secretName": "models"}, "secretName", Refused.CEL),
     _model("uri-pvc-upwards", {"uri": "pvc://models/../other/digits.pt"}, "uri", Refused.CEL),
     # what it is

@@ -41,7 +41,8 @@ def trainings(
 ) -> Iterator[Trainings]:
     """The examples that the chosen tests are about."""
     chosen = [item.callspec.params for item in request.session.items if "trainings" in item.fixturenames]
-    wanted = [params["served"].example for params in chosen]
+    # Others have a fixture of that name too, for examples of their own.
+    wanted = [params["served"].example for params in chosen if "served" in params]
     trainings = Trainings(tmp_path_factory.mktemp("examples"), wanted)
     yield trainings
     trainings.close()
