@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import setuptools  # noqa: F401 - before anything imports the distutils that it replaces: torch's compiler needs it
 from hypothesis import HealthCheck, settings
 
 # A shared machine may stall for a moment: what is searched for is a wrong answer, not a slow one.

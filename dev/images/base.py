@@ -1,13 +1,14 @@
 """The base images, made from Debian's packages: one to run on, and one to install dependencies in."""
 
+import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-import pip as pip_package
-
 from dev.cluster.report import Report
 from dev.images.buildah import Buildah
+from dev.images.errors import ImageError
 from dev.images.recipe import digest
 from dev.images.tools import Tools
 
@@ -65,7 +66,15 @@ def ensure(buildah: Buildah, tools: Tools, scratch: Path, report: Report) -> Non
         buildah.run("add", "--quiet", container, str(files), "/")
     buildah.run("commit", "--quiet", container, base_image())
     # Debian's own pip would bring 60 MB of packages with it; the one that this program runs beside is a folder.
-    pip = str(Path(pip_package.__file__).parent)
+    pip = _folder_of_pip()
     buildah.run("copy", "--quiet", container, pip, "/usr/lib/python3/dist-packages/pip")
     buildah.run("commit", "--quiet", container, builder_image())
     buildah.run("rm", container)
+
+
+def _folder_of_pip() -> str:
+    """Where this interpreter has pip. Not by importing it: setuptools steps back then for the rest of the process."""
+    found = PathFinder.find_spec("pip")
+    if found is None or not found.submodule_search_locations:
+        raise ImageError(f"{sys.executable} has no pip, which the builder image is to have")
+    return found.submodule_search_locations[0]
