@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import pytest
 
-from pilothouse.api import spec, uris
+from pilothouse.api import model, runtime, uris
 from pilothouse_runtime.core import settings, tensors
 from pilothouse_runtime.engine import source
 from pilothouse_runtime.fetch import bringing
@@ -17,8 +17,8 @@ def words(kind: type[StrEnum]) -> set[str]:
 
 
 def test_formats_devices_and_schemes() -> None:
-    assert words(spec.Format) == words(settings.Format)
-    assert words(spec.Device) == words(settings.Device)
+    assert words(model.Format) == words(settings.Format)
+    assert words(runtime.Device) == words(settings.Device)
     assert set(uris.SCHEMES) == {*source.SCHEMES, *bringing.SCHEMES}
 
 
@@ -32,4 +32,4 @@ def test_whoever_is_to_bring_a_model_can(scheme: str, with_secret: bool) -> None
 
 
 def test_datatypes_are_those_of_the_protocol() -> None:
-    assert words(spec.Datatype) == words(tensors.Datatype)
+    assert words(model.Datatype) == words(tensors.Datatype)
