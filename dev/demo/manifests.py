@@ -7,12 +7,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dev.images.recipe import OPERATOR, RUNTIME, RUNTIME_TENSORFLOW
 from dev.shell import ROOT
 
 Json = dict[str, Any]
 CLIENT_SCRIPT = ROOT / "examples/digits/client.py"
 STORE = "models"
 CLIENT = "client"
+# Where the chart has each image.
+_VALUES = {
+    OPERATOR.name: ("", "image"),
+    RUNTIME.name: ("runtime", "image"),
+    RUNTIME_TENSORFLOW.name: ("runtime", "tensorflowImage"),
+}
 _SECURITY = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
@@ -21,12 +28,13 @@ _SECURITY = {
 
 
 def image_values(references: dict[str, str]) -> Json:
-    """Return the chart's values for the images with these references."""
-    operator, runtime = (references[name].rpartition(":") for name in ("operator", "runtime"))
-    return {
-        "image": {"repository": operator[0], "tag": operator[2]},
-        "runtime": {"image": {"repository": runtime[0], "tag": runtime[2]}},
-    }
+    """Return the chart's values for images of these references, by their names; for others the chart has its own."""
+    values: Json = {"runtime": {}}
+    for name, reference in references.items():
+        repository, _, tag = reference.rpartition(":")
+        where, field = _VALUES[name]
+        (values[where] if where else values)[field] = {"repository": repository, "tag": tag}
+    return values
 
 
 def config_map(name: str, files: Mapping[str, bytes]) -> Json:

@@ -30,7 +30,7 @@ class Image:
     """A built image.
 
     Attributes:
-        name: operator, runtime or runtime-tensorflow.
+        name: as the recipe has it.
         version: the project's.
         key: stands for everything that made it.
         layout: the folder it lies in, by the name `ref`.
@@ -51,6 +51,15 @@ class Image:
         return f"{prefix}/{self.name}:{tag or self.version}"
 
 
+def planned(only: str | None = None) -> list[Image]:
+    """Return the images that `build` would give now, by their names alone: they may not be there yet.
+
+    Raises:
+        ValueError: there is no image called `only`.
+    """
+    return [_image(recipe) for recipe in chosen(only)]
+
+
 def build(only: str | None = None, *, report: Report | None = None) -> list[Image]:
     """Build the images whose parts have changed since they were built; the others are found in the cache.
 
@@ -65,7 +74,7 @@ def build(only: str | None = None, *, report: Report | None = None) -> list[Imag
     """
     report = report or Report()
     recipes = chosen(only)
-    images = [_image(recipe) for recipe in recipes]
+    images = planned(only)
     if not all(map(_built, images)):
         _prepare_machine(report)
         with _exclusively(report):

@@ -7,8 +7,7 @@ from typing import Final
 
 from dev.cluster import Cluster
 from dev.cluster.report import Report
-from dev.images.build import Image, build, cache
-from dev.images.recipe import chosen
+from dev.images.build import Image, build, cache, planned
 from dev.images.tools import Tools
 
 # Where a user's own cluster pulls from; also where `ensure` pushes to.
@@ -45,7 +44,7 @@ def ensure(
             image.name: _push(image, image.reference(prefix, tag), report)
             for image in build(only, report=report)
         }
-    references = {recipe.name: f"{_PREFIX}/{recipe.name}:{tag or recipe.version}" for recipe in chosen(only)}
+    references = {image.name: image.reference(_PREFIX, tag) for image in planned(only)}
     report.say(
         f"nothing is built for the cluster that {cluster.kubeconfig} names, which must be able to pull "
         f"{' and '.join(references.values())}. To have them built and pushed to a registry that it pulls from, set "
@@ -54,9 +53,25 @@ def ensure(
     return references
 
 
-def _load(cluster: Cluster, image: Image, tag: str | None, report: Report) -> str:
+def reference(cluster: Cluster, name: str) -> str:
+    """Return what `ensure` would call an image of this checkout for the cluster, without building it.
+
+    Raises:
+        ValueError: there is no image called `name`.
+    """
+    (image,) = planned(name)
+    if cluster.embedded:
+        return _in_node(image)
+    return image.reference(os.environ.get(PREFIX_VARIABLE) or _PREFIX)
+
+
+def _in_node(image: Image, tag: str | None = None) -> str:
     # A tag of its own for each content, so that whatever runs the image is restarted when the content has changed.
-    reference = image.reference(_PREFIX, tag or f"{image.version}-{image.key[:10]}")
+    return image.reference(_PREFIX, tag or f"{image.version}-{image.key[:10]}")
+
+
+def _load(cluster: Cluster, image: Image, tag: str | None, report: Report) -> str:
+    reference = _in_node(image, tag)
     listed = [line.split() for line in cluster.ctr("images", "list", f"name=={reference}").splitlines()[1:]]
     if [reference, image.layout.manifest_digest(image.ref)] in [[line[0], line[2]] for line in listed]:
         return reference

@@ -70,7 +70,7 @@ class Recipe:
 OPERATOR: Final = Recipe("operator", ("operator/pilothouse", "runtime/pilothouse_runtime/contract.py"))
 RUNTIME: Final = Recipe("runtime", ("runtime/pilothouse_runtime",))
 RECIPES: Final = (OPERATOR, RUNTIME)
-# Made only when it is asked for by name: it takes minutes and 2.5 GB.
+# Made only when it is asked for by name: most have no use for it.
 RUNTIME_TENSORFLOW: Final = Recipe("runtime-tensorflow", RUNTIME.sources, variant_of=RUNTIME.name)
 NAMES: Final = tuple(recipe.name for recipe in (*RECIPES, RUNTIME_TENSORFLOW))
 

@@ -11,9 +11,18 @@ from typing import Any
 import pytest
 
 from dev.images import Image, build
-from dev.images.recipe import OPERATOR, RECIPES
+from dev.images.recipe import OPERATOR, RECIPES, RUNTIME_TENSORFLOW
 
-_PACKAGES = {"operator": "pilothouse", "runtime": "pilothouse_runtime"}
+_IMAGES = {recipe.name: recipe for recipe in (*RECIPES, RUNTIME_TENSORFLOW)}
+_MOST_BYTES = {"operator": 350e6, "runtime": 1.7e9, "runtime-tensorflow": 1.4e9}
+# Of the libraries that run models, those that an image is for.
+_LIBRARIES = {
+    "operator": [],
+    "runtime": ["torch", "onnxruntime", "transformers", "captum", "keras"],
+    "runtime-tensorflow": ["tensorflow", "keras"],
+}
+# What imports a library that the image with TensorFlow lacks.
+_BEYOND = ("pilothouse_runtime.engine.", "pilothouse_runtime.pack")
 
 # The root filesystem as a container has it: read-only but for /tmp.
 _ENTER = """
@@ -32,8 +41,10 @@ import importlib, pkgutil, sys
 package = importlib.import_module(sys.argv[1])
 for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
     if not module.name.endswith(".__main__"):
-        importlib.import_module(module.name)
-print(*(name for name in sys.modules if name.startswith(sys.argv[1])))
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:
+            print(module.name, error.name)
 """
 
 
@@ -61,7 +72,7 @@ class _Built:
         return done.stdout
 
 
-@pytest.fixture(scope="module", params=[recipe.name for recipe in RECIPES])
+@pytest.fixture(scope="module", params=_IMAGES)
 def built(request: pytest.FixtureRequest) -> Iterator[_Built]:
     (image,) = build(request.param)
     with TemporaryDirectory() as folder:
@@ -74,7 +85,7 @@ def test_size(built: _Built) -> None:
     layers = [layer.stat().st_size for layer in built.image.layout.layers(built.image.ref)]
     print(f"{built.image.name}: {sum(layers) / 1e6:.0f} MB, of which code {layers[-1] / 1e6:.2f} MB")  # noqa: T201 - for those who watch it grow
     assert layers[-1] < 4e6, "a change of code must not send dependencies again"
-    assert built.image.name != "operator" or sum(layers) < 350e6
+    assert sum(layers) < _MOST_BYTES[built.image.name]
 
 
 def test_nothing_is_left_to_build_or_install_with(built: _Built) -> None:
@@ -94,7 +105,7 @@ def test_nothing_is_left_to_build_or_install_with(built: _Built) -> None:
         "apt-get",
     }
     packages = {path.name for path in built.files if path.parent.name in ("site-packages", "dist-packages")}
-    assert not packages & {"pip", "setuptools", "wheel", "pkg_resources"}
+    assert not packages & {"pip", "setuptools", "wheel", "pkg_resources", "clang"}
     lists = [
         path
         for path in built.files
@@ -104,9 +115,10 @@ def test_nothing_is_left_to_build_or_install_with(built: _Built) -> None:
     assert [path for path in built.files if path.suffix in (".deb", ".whl")] == []
 
 
-def test_only_the_runtime_holds_torch(built: _Built) -> None:
-    code = "import importlib.util; print(importlib.util.find_spec('torch') is not None)"
-    assert built.python(code).strip() == str(built.image.name == "runtime")
+def test_it_holds_the_libraries_that_it_is_for(built: _Built) -> None:
+    code = "import importlib.util, sys; print(*filter(importlib.util.find_spec, sys.argv[1:]))"
+    libraries = sorted({library for wanted in _LIBRARIES.values() for library in wanted})
+    assert built.python(code, *libraries).split() == sorted(_LIBRARIES[built.image.name])
 
 
 def test_the_operator_knows_the_contract_of_the_runtime_only(built: _Built) -> None:
@@ -139,16 +151,20 @@ def test_labels(built: _Built) -> None:
 
 
 def test_the_entry_point_is_there(built: _Built) -> None:
-    package = _PACKAGES[built.image.name]
+    package = _package(built)
     assert built.settings["Entrypoint"] == ["python", "-m", package]
     assert not built.settings.get("Cmd")
     assert built.files[PurePosixPath(f"/opt/pilothouse/{package}/__main__.py")].isfile()
 
 
 def test_every_module_imports_with_a_read_only_root(built: _Built) -> None:
-    package = _PACKAGES[built.image.name]
-    imported = built.python(_IMPORT_ALL, package).split()
-    assert {f"{package}.app"} <= set(imported)
+    missing = dict(line.split() for line in built.python(_IMPORT_ALL, _package(built)).splitlines())
+    if built.image.name == RUNTIME_TENSORFLOW.name:
+        assert set(missing.values()) == {"torch", "onnxruntime", "safetensors"}
+        assert [module for module in missing if not module.startswith(_BEYOND)] == []
+        assert "pilothouse_runtime.engine.backends.savedmodel" not in missing
+    else:
+        assert missing == {}
     refused = built.run("python", "-c", "open('/opt/pilothouse/new', 'w')")
     assert "Read-only file system" in refused.stderr or "Permission denied" in refused.stderr
 
@@ -166,10 +182,18 @@ def test_it_knows_its_version_and_its_dependencies(built: _Built) -> None:
     code = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
     installed: dict[str, str] = json.loads(built.python(code))
     assert installed.pop("pilothouse") == OPERATOR.version
-    recipe = next(recipe for recipe in RECIPES if recipe.name == built.image.name)
-    lines = [line for line in recipe.lock.read_text().splitlines() if line and line[0] not in "# "]
+    lines = [
+        line
+        for line in _IMAGES[built.image.name].lock.read_text().splitlines()
+        if line and line[0] not in "# "
+    ]
     pinned = dict(line.split("==") for line in lines)
-    pinned.pop("setuptools", None)  # torch names it, to compile with
+    for name in ("setuptools", "wheel", "libclang"):  # torch and TensorFlow name them, to compile with
+        pinned.pop(name, None)
     assert {
         name.lower().replace("_", "-"): version.partition("+")[0] for name, version in installed.items()
     } == pinned
+
+
+def _package(built: _Built) -> str:
+    return "pilothouse" if built.image.name == OPERATOR.name else "pilothouse_runtime"

@@ -11,6 +11,7 @@ import pytest
 from dev import cluster as clusters
 from dev import images
 from dev.demo import manifests
+from dev.images.recipe import RUNTIME_TENSORFLOW
 from tests.support.badserver import BadServer
 from tests.support.cluster import node_cluster
 from tests.support.kubectl import Kubectl
@@ -28,7 +29,9 @@ def cluster() -> Iterator[clusters.Cluster]:
 @pytest.fixture(scope="session")
 def system(cluster: clusters.Cluster) -> System:
     """Pilothouse, installed by Helm from this checkout's chart and images."""
-    system = System(cluster, images.ensure(cluster))
+    # The image with TensorFlow is built by the one module that runs it; what it will be called is known before.
+    tensorflow = {RUNTIME_TENSORFLOW.name: images.reference(cluster, RUNTIME_TENSORFLOW.name)}
+    system = System(cluster, images.ensure(cluster) | tensorflow)
     system.install()
     return system
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from dev import images
+from dev.images.recipe import RUNTIME_TENSORFLOW
 from pilothouse.plan.seen import Json
 from pilothouse_runtime import contract
 from pilothouse_runtime.contract import ValidationReport
@@ -17,8 +19,7 @@ from tests.support.kubectl import Kubectl
 from tests.support.load import service_url
 from tests.support.system import System
 
-# SavedModels need an image of their own, with TensorFlow, of more than 2 GB; it is not built for these tests.
-EXAMPLES = [one for one in deployed() if one.format != "tensorflow"]
+EXAMPLES = deployed()
 FILLER = "filler"
 CLAIMED = "/claim"
 _FILL = f"""
@@ -69,7 +70,14 @@ def trainings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainings]:
 
 
 @pytest.fixture(scope="module")
-def claim(trainings: Trainings, system: System, kubectl: Kubectl) -> Iterator[Claim]:
+def tensorflow(trainings: Trainings, system: System) -> None:
+    """The image with TensorFlow in the node, which no other module needs, while examples are trained."""
+    (name,) = images.ensure(system.cluster, only=RUNTIME_TENSORFLOW.name).values()
+    assert name == system.references[RUNTIME_TENSORFLOW.name]
+
+
+@pytest.fixture(scope="module")
+def claim(trainings: Trainings, system: System, tensorflow: None, kubectl: Kubectl) -> Iterator[Claim]:
     """All examples, trained, on the claim that their YAML names, and applied as it is."""
     sources = {name: path for one in EXAMPLES for name, path in _needed(one, trainings[one.example])}
     files = {name: path.read_bytes() for name, path in sources.items()}

@@ -24,7 +24,7 @@ class System:
     """One installation of Pilothouse.
 
     Attributes:
-        references: the references of its images, by name (operator, runtime).
+        references: the references of its images, by name (operator, runtime, runtime-tensorflow).
     """
 
     cluster: Cluster

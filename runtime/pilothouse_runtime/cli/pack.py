@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,8 @@ def run(words: Sequence[str]) -> int:
         parser.error(
             f"argument MODEL: {given.model} is neither a file nor module:attribute, as in train:network"
         )
+    if find_spec("torch") is None:
+        refuse("pack", "this needs PyTorch, which is not here: of the images, .../runtime holds it")
     from pilothouse_runtime.pack import PackError  # torch takes seconds, which no wrong use should
 
     try:

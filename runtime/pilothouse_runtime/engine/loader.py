@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from pilothouse_runtime.contract import ENV_EXPLAIN
@@ -17,6 +18,7 @@ from pilothouse_runtime.engine.limits import usable_cpus
 from pilothouse_runtime.engine.model import LoadedModel, Options
 from pilothouse_runtime.engine.packed import choose
 from pilothouse_runtime.engine.profile import load_profile
+from pilothouse_runtime.engine.registry import Backend
 from pilothouse_runtime.engine.selection import select
 from pilothouse_runtime.engine.source import Source, fetch
 from pilothouse_runtime.engine.warmup import Warm
@@ -61,6 +63,8 @@ def load(settings: Settings, source: Source, readiness: Readiness) -> Loaded:
     chosen = choose(file.path, settings.format, settings.signature, verified=bool(settings.digest))
     selected = select(chosen.path, chosen.format, chosen.signature, options, file.content_type)
     backend, name = selected.backend, selected.path.name
+    backend.require(name)
+    _check_explainable(settings, backend)
     tell(Phase.LOADING, f"starting {backend.library}")
     _share_cpus()
     device = _start_torch(settings.device) if backend.on_torch else settings.device
@@ -80,6 +84,13 @@ def load(settings: Settings, source: Source, readiness: Readiness) -> Loaded:
     # What was found to answer row by row keeps nothing from one run for the next. A GPU is one, whoever asks.
     together = warm.max_batch > 1 and model.device == "cpu" and model.reentrant
     return Loaded(model, description, warm, together, profile)
+
+
+def _check_explainable(settings: Settings, backend: Backend) -> None:
+    """Explanations are Captum's, on torch, whatever runs the model."""
+    if settings.explain and find_spec("captum") is None:
+        rule = f"must be left out for a model of format {backend.format} here: this image holds no Captum; that of the"
+        raise bad_setting(ENV_EXPLAIN, f"{rule} other formats (.../runtime) does")
 
 
 def _check_optimizable(model: LoadedModel, wanted: Optimize) -> None:

@@ -15,9 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from pilothouse_runtime.core.settings import Format
+from pilothouse_runtime.engine.failures import unloadable
 from pilothouse_runtime.engine.looks import Look
 from pilothouse_runtime.engine.onnx_file import is_onnx
 
@@ -35,6 +37,8 @@ class Backend:
         recognises: whether a look shows a model of this format.
         module: in `engine/backends`; "" where this release has none yet.
         library: that runs the model, as people call it. On torch, the loader starts it and chooses the device.
+        package: the library's name in Python; "" for none.
+        image: of this project, which holds it; otherwise: how else a pod comes to that.
         by_name: for a format that is never chosen by itself, why, after the name of the file; "" for others.
     """
 
@@ -42,12 +46,29 @@ class Backend:
     recognises: Callable[[Look], bool]
     module: str = ""
     library: str = "PyTorch"
+    package: str = "torch"
+    image: str = "runtime"
+    otherwise: str = "leave it out"
     by_name: str = ""
 
     @property
     def on_torch(self) -> bool:
         """Whether torch runs the model."""
         return self.library == "PyTorch"
+
+    def require(self, name: str) -> None:
+        """Look for the library, which not every image holds, without importing it.
+
+        Args:
+            name: of the model's file or folder.
+        Raises:
+            LoadError: ModelLoadFailed; it is missing, and which image has it.
+        """
+        if self.package and find_spec(self.package) is None:
+            told = f"{name} is of format {self.format}, and this image holds no {self.library}: let runtime.image name"
+            raise unloadable(
+                f"{told} the one that does (.../{self.image}, of the same version), or {self.otherwise}"
+            )
 
     @property
     def load(self) -> Callable[..., LoadedModel]:
@@ -98,7 +119,15 @@ BACKENDS: Final = {
     backend.format: backend
     for backend in (
         Backend(Format.MLFLOW, lambda look: "MLmodel" in look.folder),
-        Backend(Format.TENSORFLOW, _is_saved_model, "savedmodel", library="TensorFlow"),
+        Backend(
+            Format.TENSORFLOW,
+            _is_saved_model,
+            "savedmodel",
+            library="TensorFlow",
+            package="tensorflow",
+            image="runtime-tensorflow",
+            otherwise="for a SavedModel outside of a folder of MLflow set model.format: tensorflow and leave it out",
+        ),
         Backend(Format.TRANSFORMERS, _is_transformers, "transformers"),
         Backend(Format.TORCHSCRIPT, _is_torchscript, "torchscript"),
         Backend(
@@ -119,12 +148,13 @@ BACKENDS: Final = {
         ),
         Backend(Format.KERAS, _is_keras, "keras3"),
         Backend(Format.SAFETENSORS, _is_safetensors, "safetensors"),
-        Backend(Format.ONNX, is_onnx, "onnx", library="ONNX Runtime"),
+        Backend(Format.ONNX, is_onnx, "onnx", library="ONNX Runtime", package="onnxruntime"),
         Backend(
             Format.PYTHON,
             lambda look: "model.py" in look.folder,
             "python",
             library="Python",
+            package="",
             by_name="holds a program (model.py), which may do anything that this container may; set model.format:"
             " python if you trust it",
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,11 +18,9 @@ from sklearn.datasets import load_digits
 
 from dev.bench.environments import ensure
 from pilothouse_runtime.contract import FailureReason
-from pilothouse_runtime.core.errors import LoadError
-from pilothouse_runtime.core.settings import Device, Format
-from pilothouse_runtime.engine.backends import savedmodel
-from pilothouse_runtime.engine.formats import detect
 from tests.support.runtime_process import PATIENCE, ROOT, RuntimeProcess, runtime
+from tests.support.tiny_models import save_affine, save_mixer
+from tests.support.written_models import save_mlflow, save_onnx, save_safetensors, save_transformers
 
 PROGRAM = ROOT / "tests" / "support" / "saved_models.py"
 MARK = "code-has-run"
@@ -55,6 +54,17 @@ BAD = {
     "unknown": "Op type not registered 'MatMulBetter'",
     "other-name": "has no signature serving_default, but predict",
     "complex": "output 'y' is complex64, which cannot be sent",
+}
+
+# What the environment with TensorFlow does not run: the library that does, and the beginning of what is told.
+OTHERS = {
+    "exported": ("PyTorch", "a.exported is of format exported"),
+    "torchscript": ("PyTorch", "a.torchscript is of format torchscript"),
+    "keras": ("PyTorch", "digits.keras is of format keras"),
+    "transformers": ("PyTorch", "bert is of format transformers"),
+    "safetensors": ("PyTorch", "a.safetensors is of format safetensors"),
+    "onnx": ("ONNX Runtime", "a.onnx is of format onnx"),
+    "mlflow": ("ONNX Runtime", "model.onnx is of format onnx"),
 }
 
 
@@ -183,14 +193,89 @@ def test_several_workers_cannot_share_it(models: Models, tmp_path: Path) -> None
     assert "must be 1 for this model: it starts threads of its own" in words.message
 
 
-def test_the_default_image_names_the_other_one(models: Models) -> None:
-    folder = models.folder / "digits"
-    assert detect(folder, Format.AUTO) is Format.TENSORFLOW
-    with pytest.raises(
-        LoadError, match=r"digits is a SavedModel.*runtime\.image.*runtime-tensorflow"
-    ) as caught:
-        savedmodel.load(folder, Device.AUTO, None)
-    assert (caught.value.reason, caught.value.permanent) == (FailureReason.MODEL_LOAD_FAILED, True)
+def test_the_default_image_names_the_other_one(models: Models, tmp_path: Path) -> None:
+    assert refused(tmp_path, models.folder / "digits") == (
+        "digits is of format tensorflow, and this image holds no TensorFlow: let runtime.image name the one that does"
+        " (.../runtime-tensorflow, of the same version), or for a SavedModel outside of a folder of MLflow set"
+        " model.format: tensorflow and leave it out"
+    )
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_torch_and_onnx_runtime_run_is_for_the_default_image(
+    models: Models, tmp_path: Path, name: str
+) -> None:
+    library, named = OTHERS[name]
+    (tmp_path / "model").mkdir()
+    assert refused(tmp_path, others(models, tmp_path / "model", name), models.python) == (
+        f"{named}, and this image holds no {library}: let runtime.image name the one that does (.../runtime, of the"
+        " same version), or leave it out"
+    )
+
+
+def test_a_saved_model_of_mlflow_is_served(models: Models, tmp_path: Path) -> None:
+    flavours = {"tensorflow": {"saved_model_dir": "tf"}}
+    folder = save_mlflow(tmp_path / "m", flavours)
+    shutil.copytree(models.folder / "digits", folder / "tf")
+    with runtime(tmp_path, f"file://{folder}", models.python) as process:
+        process.wait_ready()
+        assert process.get("/v2/models/tiny")[1]["platform"] == "tensorflow_savedmodel"
+
+
+def test_explanations_and_packing_need_the_default_image(models: Models, tmp_path: Path) -> None:
+    digits = models.folder / "digits"
+    told = refused(tmp_path, digits, models.python, reason=FailureReason.INVALID_CONFIGURATION, EXPLAIN="1")
+    assert told == (
+        "PILOTHOUSE_EXPLAIN: must be left out for a model of format tensorflow here: this image holds no Captum; that"
+        " of the other formats (.../runtime) does"
+    )
+    words = [models.python, "-m", "pilothouse_runtime", "pack", digits, "-e", models.folder / "data.npz"]
+    done = subprocess.run(
+        [*words, "-o", tmp_path / "packed"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(ROOT / "runtime")},
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "pilothouse-runtime pack: this needs PyTorch, which is not here: of the images, .../runtime holds it\n"
+    )
+
+
+def refused(
+    folder: Path,
+    model: Path,
+    python: Path | None = None,
+    reason: FailureReason = FailureReason.MODEL_LOAD_FAILED,
+    **environment: str,
+) -> str:
+    """Return the last words of a server that cannot serve a model, for good and for this reason."""
+    with runtime(folder, f"file://{model}", python, **environment) as process:
+        process.wait_listening()
+        assert process.wait() == 1
+        words = process.last_words()
+    assert words is not None
+    assert (words.reason, words.permanent) == (reason, True)
+    return words.message
+
+
+def others(models: Models, folder: Path, name: str) -> Path:
+    """Return a good model of a format that is not TensorFlow's."""
+    if name == "keras":
+        return models.folder / "digits.keras"
+    if name == "transformers":
+        return save_transformers(folder / "bert")
+    if name == "mlflow":
+        save_onnx(save_mlflow(folder, {"onnx": {"data": "model.onnx"}}) / "model.onnx")
+        return folder
+    save = {
+        "exported": save_affine,
+        "torchscript": save_mixer,
+        "onnx": save_onnx,
+        "safetensors": save_safetensors,
+    }
+    return save[name](folder / f"a.{name}")
 
 
 def test_the_same_network_from_keras_answers_the_same(models: Models, tmp_path: Path) -> None:

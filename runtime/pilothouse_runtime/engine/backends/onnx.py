@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
-
-# Read at import: from 1.29 on the library tells its maker of the models it loads, by a thread of its own, unless told
-# not to.
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import numpy as np
 import onnxruntime

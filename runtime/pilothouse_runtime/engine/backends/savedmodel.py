@@ -5,7 +5,6 @@ TensorFlow is in an image of its own (docs/images.md).
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import re
@@ -76,12 +75,6 @@ def load(path: Path, device: Device, declared: Signature | None, options: Option
     Raises:
         LoadError: ModelLoadFailed; InvalidConfiguration where it is to run on a GPU and there is none.
     """
-    if importlib.util.find_spec("tensorflow") is None:
-        raise unloadable(
-            f"{path.name} is a SavedModel, and this image holds no TensorFlow: set model.format: tensorflow, for which"
-            " the operator takes the image that does, or let runtime.image name that (.../runtime-tensorflow, of the"
-            " same version)"
-        )
     used = _start(device)
     savedmodel_check.check(path)
     import tensorflow as tf
