@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 from dev.bench.environments import ensure
 from pilothouse_runtime.contract import FailureReason
 from tests.support.runtime_process import PATIENCE, ROOT, RuntimeProcess, runtime
-from tests.support.tiny_models import save_affine, save_mixer
+from tests.support.tiny_models import Affine, save_affine, save_torchscript
 from tests.support.written_models import save_mlflow, save_onnx, save_safetensors, save_transformers
 
 PROGRAM = ROOT / "tests" / "support" / "saved_models.py"
@@ -56,15 +56,14 @@ BAD = {
     "complex": "output 'y' is complex64, which cannot be sent",
 }
 
-# What the environment with TensorFlow does not run: the library that does, and the beginning of what is told.
+# What the environment with TensorFlow does not run: by format the library that does, and what the model is called.
 OTHERS = {
-    "exported": ("PyTorch", "a.exported is of format exported"),
-    "torchscript": ("PyTorch", "a.torchscript is of format torchscript"),
-    "keras": ("PyTorch", "digits.keras is of format keras"),
-    "transformers": ("PyTorch", "bert is of format transformers"),
-    "safetensors": ("PyTorch", "a.safetensors is of format safetensors"),
-    "onnx": ("ONNX Runtime", "a.onnx is of format onnx"),
-    "mlflow": ("ONNX Runtime", "model.onnx is of format onnx"),
+    "exported": ("PyTorch", "a.pt2"),
+    "torchscript": ("PyTorch", "a.pt"),
+    "keras": ("PyTorch", "digits.keras"),
+    "transformers": ("PyTorch", "bert"),
+    "safetensors": ("PyTorch", "a.safetensors"),
+    "onnx": ("ONNX Runtime", "a.onnx"),
 }
 
 
@@ -201,16 +200,24 @@ def test_the_default_image_names_the_other_one(models: Models, tmp_path: Path) -
     )
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("kind", OTHERS)
 def test_what_torch_and_onnx_runtime_run_is_for_the_default_image(
-    models: Models, tmp_path: Path, name: str
+    models: Models, tmp_path: Path, kind: str
 ) -> None:
-    library, named = OTHERS[name]
-    (tmp_path / "model").mkdir()
-    assert refused(tmp_path, others(models, tmp_path / "model", name), models.python) == (
-        f"{named}, and this image holds no {library}: let runtime.image name the one that does (.../runtime, of the"
-        " same version), or leave it out"
+    library, name = OTHERS[kind]
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    assert refused(tmp_path, other(models, folder / name), models.python) == (
+        f"{name} is of format {kind}, and this image holds no {library}: let runtime.image name the one that does"
+        " (.../runtime, of the same version), or leave it out"
     )
+
+
+def test_the_model_of_another_library_in_a_folder_of_mlflow(models: Models, tmp_path: Path) -> None:
+    folder = save_mlflow(tmp_path / "m", {"onnx": {"data": "model.onnx"}})
+    save_onnx(folder / "model.onnx")
+    told = refused(tmp_path, folder, models.python)
+    assert told.startswith("model.onnx is of format onnx, and this image holds no ONNX Runtime")
 
 
 def test_a_saved_model_of_mlflow_is_served(models: Models, tmp_path: Path) -> None:
@@ -260,22 +267,21 @@ def refused(
     return words.message
 
 
-def others(models: Models, folder: Path, name: str) -> Path:
-    """Return a good model of a format that is not TensorFlow's."""
-    if name == "keras":
-        return models.folder / "digits.keras"
-    if name == "transformers":
-        return save_transformers(folder / "bert")
-    if name == "mlflow":
-        save_onnx(save_mlflow(folder, {"onnx": {"data": "model.onnx"}}) / "model.onnx")
-        return folder
-    save = {
-        "exported": save_affine,
-        "torchscript": save_mixer,
-        "onnx": save_onnx,
-        "safetensors": save_safetensors,
-    }
-    return save[name](folder / f"a.{name}")
+def other(models: Models, path: Path) -> Path:
+    """Return a good model of this name that is not TensorFlow's."""
+    match path.suffix:
+        case ".pt2":
+            return save_affine(path)
+        case ".pt":
+            return save_torchscript(Affine(), path)
+        case ".keras":
+            return models.folder / path.name
+        case ".safetensors":
+            return save_safetensors(path)
+        case ".onnx":
+            return save_onnx(path)
+        case _:
+            return save_transformers(path)
 
 
 def test_the_same_network_from_keras_answers_the_same(models: Models, tmp_path: Path) -> None:
