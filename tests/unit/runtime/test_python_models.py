@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ from pilothouse_runtime.core.tensors import Datatype, Signature, Tensor, TensorS
 from pilothouse_runtime.engine.model import LoadedModel
 from pilothouse_runtime.engine.selection import select
 from pilothouse_runtime.engine.warmup import warm_up
-from tests.support.written_models import save_python
+from tests.support.written_models import save_onnx, save_python
 
 WHOLE = """
 import json
@@ -46,6 +48,17 @@ class Model:
                 "length": np.array(outputs["length"], np.int64)}
 """
 
+OF_ONNX = """
+import onnxruntime
+
+class Model:
+    def load(self, folder):
+        self.session = onnxruntime.InferenceSession(folder / "graph.onnx")
+
+    def predict(self, inputs):
+        return dict(zip("y", self.session.run(None, inputs)))
+"""
+
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
@@ -74,6 +87,21 @@ def test_a_whole_class(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="'bad' is not welcome") as caught:
         model.run([Tensor("text", Datatype.BYTES, np.array([b"bad"], object))])
     assert caught.value.code is Code.INVALID_ARGUMENT
+
+
+def test_onnx_runtime_in_it_keeps_no_telemetry(tmp_path: Path) -> None:
+    save_onnx(save_python(tmp_path / "model", OF_ONNX) / "graph.onnx")
+    program = (
+        "import pathlib\n"
+        "from pilothouse_runtime.core.settings import Device, Format\n"
+        "from pilothouse_runtime.engine.selection import select\n"
+        f"select(pathlib.Path({str(tmp_path / 'model')!r}), Format.PYTHON).load(Device.AUTO)\n"
+    )
+    home = tmp_path / "home"  # in whose .cache the library would keep an identity and what it has to tell
+    home.mkdir()
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "HOME": str(home)}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    assert list(home.iterdir()) == []
 
 
 def test_never_unasked(tmp_path: Path) -> None:
