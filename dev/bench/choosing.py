@@ -75,6 +75,7 @@ def together(rounds: Iterable[Figure]) -> list[Figure]:
                 loads=held.loads + figure.loads,
                 seconds=held.seconds + figure.seconds,
                 memory=held.memory + figure.memory,
+                at_first=held.at_first + figure.at_first,
                 problem=held.problem or figure.problem,
             )
         )

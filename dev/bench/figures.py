@@ -21,6 +21,7 @@ class Figure:
         loads: one for each round.
         seconds: from the start of its processes to the first right answer, one for each start.
         memory: bytes of all its processes (proportional set size) after the load, one for each start.
+        at_first: the same after the first right answer.
         problem: why it does not count, if it does not; for people.
         chosen: whether it was measured in rounds with the others, or only once, in the choice of settings.
     """
@@ -32,6 +33,7 @@ class Figure:
     loads: tuple[Load, ...] = ()
     seconds: tuple[float, ...] = ()
     memory: tuple[int, ...] = ()
+    at_first: tuple[int, ...] = ()
     problem: str = ""
     chosen: bool = False
 
@@ -132,6 +134,7 @@ def _figures(data: Sequence[Mapping[str, Any]]) -> tuple[Figure, ...]:
                 "loads": tuple(Load(**load) for load in one["loads"]),
                 "seconds": tuple(one["seconds"]),
                 "memory": tuple(one["memory"]),
+                "at_first": tuple(one["at_first"]),
             }
         )
         for one in data

@@ -87,7 +87,8 @@ def _latency(ours: Figure, peer: Figure, where: str) -> Goal:
 def _footprint(report: Report) -> Iterator[Goal]:
     ours = [one for one in report.figures if one.subject == OURS and one.chosen and one.counts]
     if ours and report.importing:
-        seconds, memory = start(ours), max(max(one.memory) for one in ours)
+        # What activations take under load, any server needs: it is no part of the goal, but of the table.
+        seconds, memory = start(ours), max(max(one.at_first) for one in ours)
         late = seconds - report.importing.seconds
         told = f"{report.model}: first right answer {seconds:.2f} s after the start, {late:.2f} s more than importing"
         yield Goal(late <= _START, f"{told} torch, wanted {_START:g}")

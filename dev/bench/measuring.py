@@ -83,5 +83,6 @@ def _figure(setting: Setting, questions: Questions, clients: int, load: wrk.Load
         (load,),
         (server.seconds,),
         (server.memory(),),
+        (server.at_first,),
         problem,
     )

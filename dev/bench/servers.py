@@ -65,15 +65,17 @@ class Running:
 
     Attributes:
         seconds: from the start of its first process to the first right answer.
+        at_first: bytes of memory (`memory`) after that answer.
     """
 
     port: int
     mark: str
     seconds: float
+    at_first: int
 
     def memory(self) -> int:
         """Return the proportional set size of all its processes, in bytes."""
-        return sum(_pss(pid) for pid in _marked(self.mark))
+        return _memory(self.mark)
 
 
 @contextmanager
@@ -118,7 +120,8 @@ def running(
         )
     try:
         _wait(process, setting, questions, port, began + patience, log)
-        yield Running(port, mark, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        yield Running(port, mark, seconds, _memory(mark))
     finally:
         _stop(process, mark)
 
@@ -189,6 +192,10 @@ def _marked(mark: str) -> list[int]:
                 if sought in (folder / "environ").read_bytes().split(b"\0"):
                     found.append(int(folder.name))
     return found
+
+
+def _memory(mark: str) -> int:
+    return sum(_pss(pid) for pid in _marked(mark))
 
 
 def _pss(pid: int) -> int:

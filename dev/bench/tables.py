@@ -84,7 +84,7 @@ def footprint(reports: Sequence[Report]) -> str:
     importing = next((one.importing for one in reports if one.importing), None)
     if importing:
         rows.append(
-            ('`python -c "import torch"`', f"{importing.seconds:.2f}", f"{importing.memory / 1e6:.0f}", "")
+            ('`python -c "import torch"`', f"{importing.seconds:.2f}", f"{importing.memory / 1e6:.0f}", "", "")
         )
     for report in reports:
         for subject in dict.fromkeys(figure.subject for figure in report.figures if figure.counts):
@@ -93,9 +93,14 @@ def footprint(reports: Sequence[Report]) -> str:
             low = min(figures, key=lambda one: max(one.memory))
             own = [one for one in figures if one.label == low.label]
             weights = f"{report.weights / 1e6:.0f}"
-            memory = f"{max(max(one.memory) for one in own) / 1e6:.0f}"
-            rows.append((f"{report.model}: {low.name}", f"{start(own):.2f}", memory, weights))
-    return table(("", "s to the first right answer", "MB after the load", "of which weights"), rows)
+            first, after = (
+                f"{max(map(max, memory)) / 1e6:.0f}"
+                for memory in ([one.at_first for one in own], [one.memory for one in own])
+            )
+            rows.append((f"{report.model}: {low.name}", f"{start(own):.2f}", first, after, weights))
+    return table(
+        ("", "s to the first right answer", "MB after it", "MB after the load", "of which weights"), rows
+    )
 
 
 def features(report: Report) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import chain
 from typing import Any, Final
 
@@ -52,8 +53,8 @@ def from_json(where: str, datatype: Datatype, shape: tuple[int, ...], data: Any)
     if not isinstance(data, list):
         raise invalid(f"{where}.data: must be a list")
     count = math.prod(shape)
-    if (packed := _packed(datatype, count, _flattened(data, shape))) is not None:
-        return packed.reshape(shape)
+    if (packed := _packed(datatype, shape, count, _flattened(data, shape))) is not None:
+        return packed
     if datatype is Datatype.BYTES:
         natural = _texts(where, data)
     else:
@@ -82,7 +83,13 @@ def _flattened(data: list[Any], shape: tuple[int, ...]) -> list[Any]:
     return level
 
 
-def _packed(datatype: Datatype, count: int, data: list[Any]) -> Array | None:
+@lru_cache(256)
+def _packer(code: str, count: int) -> struct.Struct:
+    """Return what packs so many numbers; `struct` keeps those of the last formats too, but formats are made anew."""
+    return struct.Struct(f"<{count}{code}")
+
+
+def _packed(datatype: Datatype, shape: tuple[int, ...], count: int, data: list[Any]) -> Array | None:
     """Return flat numbers, several times as fast as numpy makes an array of them; None where it is not so simple.
 
     `struct` refuses whatever is no number of the kind and range, but takes true for 1.
@@ -90,12 +97,13 @@ def _packed(datatype: Datatype, count: int, data: list[Any]) -> Array | None:
     code = _CODES.get(datatype)
     if code is None or count != len(data) or not count or type(data[0]) is bool:
         return None
-    memory = bytearray(count * datatype.dtype.itemsize)
+    packer = _packer(code, count)
+    memory = bytearray(packer.size)
     try:
-        struct.pack_into(f"<{count}{code}", memory, 0, *data)
+        packer.pack_into(memory, 0, *data)
     except (struct.error, OverflowError):
         return None  # what is wrong is told by the way that looks closer
-    return np.frombuffer(memory, datatype.dtype)
+    return np.ndarray(shape, datatype.dtype, memory)
 
 
 def _converted(where: str, datatype: Datatype, natural: Array, data: list[Any]) -> Array:
@@ -180,7 +188,7 @@ def to_json(where: str, array: Array) -> Array | list[str]:
     if kind == "V":
         return array.astype(np.float32).reshape(-1)
     if kind != "O":
-        return np.ascontiguousarray(array).reshape(-1)
+        return array.ravel()
     try:
         return [value.decode() for value in array.reshape(-1)]
     except UnicodeDecodeError:

@@ -14,7 +14,7 @@ from pilothouse_runtime.codecs.elements import Buffer, from_binary, from_json, t
 from pilothouse_runtime.codecs.parameters import check_parameters, flag, timeout_of
 from pilothouse_runtime.core.errors import invalid
 from pilothouse_runtime.core.requests import InferRequest, InferResponse, OutputTensor, RequestedOutput
-from pilothouse_runtime.core.tensors import Datatype, Tensor, datatype_of
+from pilothouse_runtime.core.tensors import Datatype, Tensor
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 _DATATYPES: Final = {str(datatype): datatype for datatype in Datatype}
@@ -30,7 +30,7 @@ def decode_request(body: Buffer, header_length: str | None) -> InferRequest:
         RequestError: says which field breaks which rule.
     """
     document, reader = _opened("request", body, header_length)
-    request_id = _text(document, "id")
+    request_id = _text(document, "id") if "id" in document else None
     binary_outputs, timeout = False, None
     if "parameters" in document:
         parameters = _parameters("", document)
@@ -192,7 +192,7 @@ def _output(output: OutputTensor, chunks: list[Buffer]) -> dict[str, Any]:
     tensor = output.tensor
     item: dict[str, Any] = {
         "name": tensor.name,
-        "datatype": datatype_of(tensor.array.dtype),
+        "datatype": tensor.datatype,
         "shape": tensor.array.shape,
     }
     if output.binary:

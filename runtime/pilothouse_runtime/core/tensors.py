@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -86,11 +85,14 @@ class TensorSpec:
     datatype: Datatype
     shape: tuple[int, ...]
 
-    def accepts(self, shape: Sequence[int]) -> bool:
+    def accepts(self, shape: tuple[int, ...]) -> bool:
         """Say whether an array of this concrete shape fits."""
-        if len(shape) != len(self.shape):
+        own = self.shape
+        if len(shape) != len(own):
             return False
-        for want, got in zip(self.shape, shape, strict=True):  # noqa: SIM110 - all() takes three times as long
+        if shape[1:] == own[1:]:  # only rows are free, as in most models: no look at each size
+            return not own or own[0] in (ANY, shape[0])
+        for want, got in zip(own, shape, strict=True):  # noqa: SIM110 - all() takes three times as long
             if want not in (ANY, got):
                 return False
         return True

@@ -111,25 +111,22 @@ class DataPlane:
         return self._loaded().description.signature
 
     def check_servable(self, model: str, model_version: str | None) -> None:
-        """Check what can be known before a request's body. Raises RequestError as `infer` does."""
+        """Check what can be known before a request's body.
+
+        Raises:
+            RequestError: another model or version, or the model is not loaded.
+        """
         self._check(model, model_version)
         self._loaded()
 
-    def infer(
-        self,
-        call: Call,
-        model: str,
-        model_version: str | None,
-        request: InferRequest,
-        done: Done,
-        failed: Failed,
-    ) -> None:
+    def infer(self, call: Call, request: InferRequest, done: Done, failed: Failed) -> None:
         """Queue a request; one of `done` and `failed` is called later, in this thread, unless it is cancelled.
 
+        That it is for this model, `check_servable` has said before.
+
         Raises:
-            RequestError: another model or version, not loaded, tensors that do not fit, or a full queue.
+            RequestError: not loaded, tensors that do not fit, or a full queue.
         """
-        self._check(model, model_version)
         predictor = self._loaded()
         signature = predictor.description.signature
         inputs = arrange_inputs(request.inputs, signature)
@@ -156,16 +153,12 @@ class DataPlane:
         call.job = job = Job(inputs, reply, call.deadline)
         predictor.submit(job)
 
-    async def predict(
-        self, call: Call, model: str, model_version: str | None, request: InferRequest
-    ) -> InferResponse:
+    async def predict(self, call: Call, request: InferRequest) -> InferResponse:
         """Return the answer to a request; one whose task is cancelled leaves the queue. Raises as `infer`."""
         answer: asyncio.Future[InferResponse] = asyncio.get_running_loop().create_future()
         # The task may be cancelled in the very turn in which the answer comes: it is done then, and not yet told.
         self.infer(
             call,
-            model,
-            model_version,
             request,
             lambda response: None if answer.done() else answer.set_result(response),
             lambda error: None if answer.done() else answer.set_exception(error),

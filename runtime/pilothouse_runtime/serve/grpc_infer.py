@@ -98,7 +98,7 @@ class ModelInfer:
             message = parse_infer(body)
             model, version = named_model(message.model_name, message.model_version)
             plane.check_servable(model, version)
-            return encode_infer(await plane.predict(call, model, version, decode_infer(message)))
+            return encode_infer(await plane.predict(call, decode_infer(message)))
         finally:
             self._bodies.release(len(body))
 

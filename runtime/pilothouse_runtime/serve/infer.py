@@ -40,17 +40,17 @@ class Inference:
 
     def admit(self, exchange: Exchange, names: dict[str, str]) -> Handler:
         """Take a request of version 2 by its head. Raises RequestError where it cannot be served."""
-        return self._admit(_Version2("rest", self, exchange, names["model"], names["version"]))
+        return self._admit(_Version2("rest", self, exchange), names["model"], names["version"])
 
     def admit_v1(self, exchange: Exchange, names: dict[str, str]) -> Handler:
         """Take a request of version 1 by its head. Raises RequestError where it cannot be served."""
-        return self._admit(_Version1("v1", self, exchange, names["model"], None))
+        return self._admit(_Version1("v1", self, exchange), names["model"], None)
 
-    def _admit(self, request: _Request) -> Handler:
+    def _admit(self, request: _Request, model: str, version: str | None) -> Handler:
         exchange = request.exchange
         exchange.on_refused = request.failed
         exchange.on_gone = request.gone
-        self.plane.check_servable(request.model, request.version)
+        self.plane.check_servable(model, version)
         if b"content-encoding" in exchange.headers:
             check_encoding((exchange.header(b"content-encoding") or "").strip().lower())
         return request.whole
@@ -59,15 +59,11 @@ class Inference:
 class _Request(ABC):
     """One inference request over HTTP."""
 
-    __slots__ = ("_inference", "call", "exchange", "model", "version")
+    __slots__ = ("_inference", "call", "exchange")
 
-    def __init__(
-        self, protocol: str, inference: Inference, exchange: Exchange, model: str, version: str | None
-    ) -> None:
+    def __init__(self, protocol: str, inference: Inference, exchange: Exchange) -> None:
         self._inference = inference
         self.exchange = exchange
-        self.model = model
-        self.version = version
         self.call = inference.plane.open(protocol, exchange.path, exchange.peer)
 
     @abstractmethod
@@ -172,7 +168,7 @@ class _Version2(_Request):
 
     def infer(self, body: Body) -> None:
         request = oip.decode_request(body, self.exchange.header(b"inference-header-content-length"))
-        self._inference.plane.infer(self.call, self.model, self.version, request, self.done, self.failed)
+        self._inference.plane.infer(self.call, request, self.done, self.failed)
 
     def encode(self, response: InferResponse) -> tuple[list[Body], bytes, bytes]:
         pieces, header_length = oip.encode_response(response)
@@ -189,7 +185,7 @@ class _Version1(_Request):
     def infer(self, body: Body) -> None:
         plane = self._inference.plane
         request, self._rows = v1.decode_predict(body, plane.signature())
-        plane.infer(self.call, self.model, self.version, request, self.done, self.failed)
+        plane.infer(self.call, request, self.done, self.failed)
 
     def encode(self, response: InferResponse) -> tuple[list[Body], bytes, bytes]:
         return [v1.encode_predict(response, self._rows)], JSON, b""

@@ -92,18 +92,19 @@ class Exchange:
         )
         link = self._link
         length = len(body[0]) if len(body) == 1 else sum([memoryview(piece).nbytes for piece in body])
-        head = b"%b%b\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b%b\r\n" % (
+        if link.closing(self):
+            extra += b"connection: close\r\n"
+        head = b"%b%b\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b\r\n" % (
             _START[status],
             link.date,
             content_type,
             length,
             extra,
-            b"connection: close\r\n" if link.closing(self) else b"",
         )
         if self.method == "HEAD":
             link.write(self, [head])
         elif length < 16384:
-            link.write(self, [b"".join([head, *body])])
+            link.write(self, [b"".join((head, *body))])
         else:
             link.write(self, [head, *body])
         return length
