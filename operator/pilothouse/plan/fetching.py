@@ -88,8 +88,8 @@ class Fetching:
         """Return the spec of a pod with its one container, which gets to read what `init` brings before it starts.
 
         Args:
-            pod: made by `template.restricted_pod`.
-            init: made by `template.restricted_container`. It works after those that are there already.
+            pod: made by `pods.restricted_pod`.
+            init: made by `pods.restricted_container`. It works after those that are there already.
         """
         if not self.is_needed:
             return pod

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from pydantic import BaseModel
-
 from pilothouse.api import names
 from pilothouse.api.model import Format, Model
 from pilothouse.api.rollout import fraction
@@ -15,6 +13,7 @@ from pilothouse.api.sampling import Sampling
 from pilothouse.api.spec import ModelDeploymentSpec
 from pilothouse.plan.claims import claim_of, with_claim
 from pilothouse.plan.fetching import DRIFT_PLACE, NO_CACHE, Cache, Fetching
+from pilothouse.plan.pods import as_json, restricted_container, restricted_pod, with_fetching
 from pilothouse.plan.seen import Json
 from pilothouse_runtime import contract
 
@@ -82,55 +81,6 @@ def pod_template(name: str, revision: str, spec: ModelDeploymentSpec, defaults: 
     return {"metadata": metadata, "spec": pod}
 
 
-def restricted_pod(runtime: Runtime, container: Json, claim: str | None) -> Json:
-    """Return the spec of a pod of one container, placed as `runtime` says, with as few rights as will do.
-
-    Args:
-        runtime: where the pod may run, and who it is.
-        container: made by `restricted_container` for the same claim.
-        claim: PersistentVolumeClaim with a file to read, or None.
-    """
-    pod: Json = {
-        "automountServiceAccountToken": False,
-        # One environment variable for each Service of the namespace would make a pod's environment depend on them.
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": runtime.termination_grace_period_seconds,
-        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [container],
-        "volumes": _volumes(claim),
-    }
-    optional: Json = {
-        "nodeSelector": runtime.node_selector,
-        "tolerations": [_json(t) for t in runtime.tolerations],
-        "affinity": runtime.affinity,
-        "serviceAccountName": runtime.service_account_name,
-        "imagePullSecrets": [_json(s) for s in runtime.image_pull_secrets],
-    }
-    return pod | {field: value for field, value in optional.items() if value}
-
-
-def with_fetching(pod: Json, fetching: Fetching) -> Json:
-    """Return the spec of a pod of one container, for which an init container fetches what is to be fetched, if so."""
-    return fetching.added(pod, restricted_container(fetching.place.container, fetching.image, None))
-
-
-def restricted_container(name: str, image: str, claim: str | None) -> Json:
-    """Return a container of the runtime's image that may write its caches and its last words, and nothing else."""
-    return {
-        "name": name,
-        "image": image,
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        # Where a process dies without last words (killed, a broken image), its last log lines are the next best.
-        "terminationMessagePath": contract.TERMINATION_LOG,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": _mounts(claim),
-    }
-
-
 def _drift_data(spec: ModelDeploymentSpec, image: str, cache: Cache) -> Fetching | None:
     drift = spec.runtime.drift
     if drift is None:
@@ -159,7 +109,7 @@ def _container(
         "livenessProbe": _probe(contract.LIVE_PATH, period=10, failures=3, timeout=5),
         "readinessProbe": _probe(contract.READY_PATH, period=2, failures=3, timeout=5),
     }
-    resources = _json(runtime.resources)
+    resources = as_json(runtime.resources)
     if resources:
         container["resources"] = resources
     if runtime.sampling and runtime.sampling.secret_name:
@@ -203,19 +153,15 @@ def _environment(
         **_drain(runtime),
     }
     ours = [{"name": key, "value": str(value)} for key, value in values.items() if value]
-    return ours + [_json(item) for item in runtime.env]
-
-
-def _json(part: BaseModel) -> Json:
-    return part.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return ours + [as_json(item) for item in runtime.env]
 
 
 def _signature(model: Model) -> str:
     if not model.inputs and not model.outputs:
         return ""
     signature = {
-        "inputs": [_json(t) for t in model.inputs],
-        "outputs": [_json(t) for t in model.outputs],
+        "inputs": [as_json(t) for t in model.inputs],
+        "outputs": [as_json(t) for t in model.outputs],
     }
     return json.dumps(signature, separators=(",", ":"))
 
@@ -250,20 +196,3 @@ def _drain(runtime: Runtime) -> dict[str, str]:
         contract.ENV_DRAIN_DELAY: str(delay),
         contract.ENV_DRAIN_TIMEOUT: str(max(grace - delay - _DRAIN_MARGIN_SECONDS, 1)),
     }
-
-
-def _volumes(claim: str | None) -> list[Json]:
-    volumes: list[Json] = [{"name": "tmp", "emptyDir": {}}, {"name": "cache", "emptyDir": {}}]
-    if claim:
-        volumes.append({"name": "model", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
-    return volumes
-
-
-def _mounts(claim: str | None) -> list[Json]:
-    mounts: list[Json] = [
-        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own emptyDir, shared with nobody
-        {"name": "cache", "mountPath": contract.CACHE_DIR},
-    ]
-    if claim:
-        mounts.append({"name": "model", "mountPath": contract.PVC_MOUNT, "readOnly": True})
-    return mounts

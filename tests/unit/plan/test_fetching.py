@@ -135,6 +135,13 @@ def test_who_brings_the_data_set_for_drift(uri: str, fetched: bool) -> None:
     assert contract.MODEL_MOUNT not in mounts(container)
 
 
+def test_a_model_on_a_claim_may_have_a_data_set_that_needs_a_secret() -> None:
+    spec = pod({"uri": "pvc://models/m.pt", "secretName": "data"}, drift={"uri": "s3://data/golden.npz"})
+    [init] = spec["initContainers"]
+    assert init["envFrom"] == [{"secretRef": {"name": "data"}}]
+    assert list(claims(spec).values()) == [{"claimName": "models", "readOnly": True}]
+
+
 def test_model_and_data_set_are_brought_one_after_the_other() -> None:
     cache = Cache(host_path="/var/models", most_bytes=5)
     spec = pod(S3 | {"digest": DIGEST}, cache, drift={"uri": "s3://data/golden.npz", "digest": DIGEST})
