@@ -143,5 +143,7 @@ def _place(arguments: Sequence[str] | None) -> Place:
         f" ({contract.ENV_PREFIX}...); what is given here is for running it outside a pod."
     )
     given = parser.parse_args(arguments)
-    source = Source(given.cache_dir, given.pvc_mount, fetched_dir=given.model_mount)
+    source = Source(
+        given.cache_dir, given.pvc_mount, fetched_dir=given.model_mount, drift_dir=given.drift_mount
+    )
     return Place(given.host, given.port, given.grpc_port, given.termination_log, source)

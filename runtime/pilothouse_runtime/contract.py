@@ -80,9 +80,11 @@ ENV_VALIDATION_TIMEOUT: Final = "PILOTHOUSE_VALIDATION_TIMEOUT_SECONDS"
 # The third program of the image, an init container: it alone has the credentials of a source. It brings what
 # ENV_FETCH_URI names below MODEL_MOUNT and checks its digest; meanwhile it answers at READY_PATH as a server does. It
 # ends with 0, or with 1 and LastWords. The other programs then get FETCHED_PREFIX and the uri, without its query, as
-# theirs: they take what lies at MODEL_MOUNT. Containers of that name are known to the operator.
+# theirs: they take what lies at MODEL_MOUNT. A data set for drift is brought by a second one, and lies at DRIFT_MOUNT.
+# Containers of these names are known to the operator.
 FETCH_COMMAND: Final = ("python", "-m", "pilothouse_runtime.fetch")
 FETCH_CONTAINER: Final = "fetch"
+FETCH_DRIFT_CONTAINER: Final = "fetch-drift"
 ENV_FETCH_URI: Final = "PILOTHOUSE_FETCH_URI"
 ENV_FETCH_DIGEST: Final = "PILOTHOUSE_FETCH_DIGEST"  # sha256:... of the file or folder; may be left out
 ENV_FETCH_FIELD: Final = (
@@ -98,6 +100,7 @@ SHARED_MOUNT: Final = "/mnt/models"
 
 CACHE_DIR: Final = "/var/cache/pilothouse"
 PVC_MOUNT: Final = "/mnt/pvc"
+DRIFT_MOUNT: Final = "/mnt/drift"  # what was fetched of the data set for drift, or the claim that it lies on
 SAMPLES_MOUNT: Final = "/mnt/samples"
 TERMINATION_LOG: Final = "/dev/termination-log"
 # The kubelet keeps this many bytes of a termination message (Kubernetes, "Determine the Reason for Pod Failure").

@@ -30,6 +30,12 @@ def server_parser(description: str) -> argparse.ArgumentParser:
         "--grpc-port", type=int, default=contract.GRPC_PORT, help="0 takes a free one and logs it"
     )
     add_places(parser)
+    parser.add_argument(
+        "--drift-mount",
+        type=Path,
+        default=Path(contract.DRIFT_MOUNT),
+        help="the same for the data set of drift",
+    )
     return parser
 
 

@@ -54,29 +54,39 @@ def test_a_model_from_a_store_is_served_and_nobody_else_has_the_key(
     name = Models.files["2"]
     uri = f"s3://models/{name}"
     rollout = {"validation": validation(f"s3://models/{GOLDEN}")}
-    kubectl.apply(deployment("served", uri, model={"digest": models.digest["2"]}, rollout=rollout))
+    kubectl.apply(
+        deployment(
+            "served",
+            uri,
+            model={"digest": models.digest["2"]},
+            rollout=rollout,
+            runtime={"drift": {"uri": f"s3://models/{GOLDEN}"}},
+        )
+    )
     status = kubectl.wait_ready("served", seconds=240)
     [entry] = status["revisions"]
     assert [phase["phase"] for phase in entry["phases"]][1] == "Pulling"
     [pod] = kubectl.list("pods", f"{LABEL_REVISION}={entry['name']}")
     pod_name = pod["metadata"]["name"]
     # The key: where it must be, and everywhere else.
-    [init] = pod["spec"]["initContainers"]
-    assert init["envFrom"] == [{"secretRef": {"name": "store"}}]
+    for init in pod["spec"]["initContainers"]:
+        assert init["envFrom"] == [{"secretRef": {"name": "store"}}]
     inside = kubectl("exec", pod_name, "--container", "model", "--", "python", "-c", _SEARCH, SECRET[:8])
-    assert json.loads(inside) == {"environment": [], "files": [], "model": [name]}
+    assert json.loads(inside) == {"environment": [], "files": [], "model": [name], "drift": [GOLDEN]}
     events = kubectl("get", "events", "--output", "json")
-    logs = "".join(kubectl("logs", pod_name, "--container", container) for container in ("fetch", "model"))
+    containers = ("fetch", "fetch-drift", "model")
+    logs = "".join(kubectl("logs", pod_name, "--container", container) for container in containers)
     operator = system.kubectl("logs", "--selector", "app.kubernetes.io/name=pilothouse", "--tail=-1")
     objects = kubectl("get", "mdep,pods,deployments,controllerrevisions,jobs", "--output", "json")
     assert f"brought content/{name}" in logs
+    assert f"brought content/{GOLDEN}" in logs
     for told in (events, logs, operator, objects):
         assert SECRET not in told
         assert base64.b64encode(SECRET.encode()).decode() not in told
     kubectl("delete", "mdep", "served")
 
 
-# Looks at the environments of all processes and at all files that the container may read, its model's excepted.
+# Looks at the environments of all processes and at all files that the container may read.
 _SEARCH = """
 import json, os, pathlib, sys
 planted = sys.argv[1].encode()
@@ -91,7 +101,8 @@ files = []
 for top in ("/tmp", "/var", "/mnt", "/run", "/etc", "/dev/shm", "/home", "/root", "/opt/pilothouse"):
     for parent, _, names in os.walk(top):
         files += [str(p) for n in names if (p := pathlib.Path(parent, n)).is_file() and holds(p)]
-print(json.dumps({"environment": environment, "files": files, "model": os.listdir("/mnt/model/content")}))
+fetched = {what: os.listdir(f"/mnt/{what}/content") for what in ("model", "drift")}
+print(json.dumps({"environment": environment, "files": files} | fetched))
 """
 
 

@@ -198,6 +198,15 @@ BAD_SPECS: Final = (
     _model("secret-of-bad-name", {"uri": "s3://m/2.pt", "secretName": "My_Secret"}, "secretName"),
     _model("secret-for-a-file", {"uri": "file:///m/2.pt", "secretName": "models"}, "secretName", Refused.CEL),
     _model("secret-for-a-claim", {"uri": "pvc://m/2.pt", "secretName": "models"}, "secretName", Refused.CEL),
+    _spec(
+        "secret-for-nothing-that-is-fetched",
+        {
+            "model": {"uri": "pvc://m/2.pt", "secretName": "models"},
+            "runtime": {"drift": {"uri": "pvc://m/golden.npz"}},
+        },
+        "model.secretName",
+        Refused.CEL,
+    ),
     _model("uri-pvc-upwards", {"uri": "pvc://models/../other/digits.pt"}, "uri", Refused.CEL),
     # what it is
     _model("digest-too-short", {"digest": "sha256:abc"}, "digest"),
@@ -277,7 +286,9 @@ BAD_SPECS: Final = (
         "samples-in-parts", {"sampling": {"rate": "1%", "claim": "a"}, "workers": 2}, "sampling", Refused.CEL
     ),
     _runtime("drift-from-nowhere", {"drift": {}}, "drift.uri"),
-    _runtime("drift-from-a-claim", {"drift": {"uri": "pvc://data/golden.npz"}}, "drift.uri"),
+    _runtime("drift-from-elsewhere", {"drift": {"uri": "ftp://data/golden.npz"}}, "drift.uri"),
+    _runtime("drift-on-no-path", {"drift": {"uri": "pvc://data"}}, "drift.uri", Refused.CEL),
+    _runtime("drift-upwards", {"drift": {"uri": "s3://data/../golden.npz"}}, "drift.uri", Refused.CEL),
     _runtime("drift-without-host", {"drift": {"uri": "https:///golden.npz"}}, "drift.uri", Refused.CEL),
     _runtime("drift-digest", {"drift": {"uri": "file:///golden.npz", "digest": "md5:1"}}, "drift.digest"),
     _runtime("drift-in-parts", {"drift": {"uri": "file:///golden.npz"}, "workers": 2}, "drift", Refused.CEL),

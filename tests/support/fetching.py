@@ -145,6 +145,8 @@ class ObjectStore:
     url: str
     root: Path
     log: Path
+    scheme: str = "s3"
+    key: str = SECRET
 
     def gets(self, name: str) -> int:
         """Return how many requests for an object there were; the name is bucket and key."""
@@ -162,6 +164,11 @@ class ObjectStore:
             "AWS_REGION": "us-east-1",
         }
 
+    @property
+    def wrong(self) -> dict[str, str]:
+        """The same with another key."""
+        return self.secret | {"AWS_SECRET_ACCESS_KEY": "planted-but-wrong"}
+
 
 @contextlib.contextmanager
 def object_store(root: Path, log: Path, host: str = "127.0.0.1") -> Iterator[ObjectStore]:
@@ -169,7 +176,7 @@ def object_store(root: Path, log: Path, host: str = "127.0.0.1") -> Iterator[Obj
     program = Path(sys.executable).with_name("rclone")
     address = f"{host}:{free_port(host)}"
     command = [program, "serve", "s3", "-vv", "--log-file", log, "--auth-key", f"{KEY_ID},{SECRET}"]
-    with _served([*map(str, command), "--addr", address, str(root)], f"http://{address}", {}):
+    with serving([*map(str, command), "--addr", address, str(root)], f"http://{address}", {}):
         yield ObjectStore(f"http://{address}", root, log)
 
 
@@ -225,7 +232,7 @@ def image_registry(program: Path, folder: Path) -> Iterator[ImageRegistry]:
         f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {folder}/data}}}}\n"
         f"http: {{addr: '{address}'}}\nauth: {{htpasswd: {{realm: test, path: {folder}/htpasswd}}}}\n"
     )
-    with _served([str(program), "serve", str(folder / "config.yml")], f"http://{address}/v2/", {}):
+    with serving([str(program), "serve", str(folder / "config.yml")], f"http://{address}/v2/", {}):
         yield ImageRegistry(address)
 
 
@@ -235,7 +242,7 @@ def digest_of_bytes(data: bytes) -> str:
 
 
 @contextlib.contextmanager
-def _served(command: list[str], url: str, environment: Mapping[str, str]) -> Iterator[None]:
+def serving(command: list[str], url: str, environment: Mapping[str, str]) -> Iterator[None]:
     """Run a server until the block ends; it is waited for until it answers, whatever it answers."""
     with subprocess.Popen(
         command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

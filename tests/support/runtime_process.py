@@ -43,6 +43,8 @@ class RuntimeProcess:
             "termination-log": self.termination_log,
             "cache-dir": folder / "cache",
             "pvc-mount": folder / "pvc",
+            "model-mount": folder / "model",
+            "drift-mount": folder / "drift",
         }
         self.process = subprocess.Popen(
             [
@@ -127,7 +129,7 @@ def runtime(
     """Run a server for `uri` until the block ends.
 
     Args:
-        folder: for its cache, its claim (pvc/) and its termination log.
+        folder: for its cache, its claim (pvc/), what was fetched (model/, drift/) and its termination log.
         python: the interpreter, where it is not this one.
         environment: variables of `contract` without their prefix, such as MODEL_DIGEST.
     """

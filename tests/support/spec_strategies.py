@@ -149,7 +149,9 @@ RUNTIMES = st.fixed_dictionaries(
                 "maxMegabytes": st.sampled_from([64, 65]),
             },
         ),
-        "drift": st.sampled_from([{"uri": "file:///golden.npz"}, {"uri": "https:///golden.npz"}]),
+        "drift": st.sampled_from(
+            [{"uri": uri} for uri in ("file:///golden.npz", "https:///golden.npz", "s3://data/golden.npz")]
+        ),
         "resources": st.fixed_dictionaries({}, optional={"requests": _AMOUNTS, "limits": _AMOUNTS}),
         "env": st.lists(_ENV, max_size=3, unique_by=lambda item: str(item["name"])),
         "nodeSelector": _MAP,

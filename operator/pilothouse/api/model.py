@@ -9,12 +9,10 @@ from pydantic import Field
 
 from pilothouse.api.pods import SUBDOMAIN_PATTERN
 from pilothouse.api.rollout import DIGEST_PATTERN
-from pilothouse.api.rules import Rule, SpecModel, matches, unfilled
+from pilothouse.api.rules import Rule, SpecModel, unfilled
 from pilothouse.api.uris import URI_PATTERN, URI_RULES
 
 FACTORY_PATTERN: Final = r"^$|^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*$"
-
-_LOCAL = "^(file|pvc)://"
 
 
 class Format(StrEnum):
@@ -111,8 +109,9 @@ class Model(SpecModel):
         default="",
         pattern=f"^$|{SUBDOMAIN_PATTERN}",
         max_length=253,
-        description="Secret of the same namespace with credentials for the source. Its keys are environment variables "
-        "of the container that fetches the model, and of no other. Default: none.",
+        description="Secret of the same namespace with credentials for the source, and for those of rollout.validation "
+        "and runtime.drift. Its keys are environment variables of the containers that fetch these, and of no other. "
+        "Default: none.",
         json_schema_extra=unfilled,
     )
     format: Format = Field(
@@ -142,12 +141,6 @@ class Model(SpecModel):
 
     rules = (
         *URI_RULES,
-        Rule(
-            "secretName",
-            "is for a model that is fetched; file:// and pvc:// need no credentials: take it away",
-            lambda self: not self.secret_name or not matches(_LOCAL, self.uri),
-            f"!has(self.secretName) || self.secretName == '' || !self.uri.matches('{_LOCAL}')",
-        ),
         _unique_names("inputs"),
         _unique_names("outputs"),
         Rule(

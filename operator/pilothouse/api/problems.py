@@ -16,7 +16,7 @@ from pilothouse.api.names import NAME_PATTERN
 from pilothouse.api.pods import ENV_NAME_PATTERN, LABEL_VALUE_PATTERN, SUBDOMAIN_PATTERN
 from pilothouse.api.quantities import QUANTITY_PATTERN
 from pilothouse.api.rollout import DIGEST_PATTERN, PERCENTAGE_PATTERN
-from pilothouse.api.runtime import DRIFT_URI_PATTERN, IMAGE_PATTERN
+from pilothouse.api.runtime import IMAGE_PATTERN
 from pilothouse.api.sampling import SAMPLES_URI_PATTERN
 from pilothouse.api.spec import ModelDeploymentSpec
 from pilothouse.api.uris import SCHEMES, URI_PATTERN, redacted
@@ -28,7 +28,6 @@ _MANY = 5
 PATTERN_MEANINGS: Final = {
     NAME_PATTERN: "must be lower case letters, digits and '-', begin with a letter and end with a letter or digit",
     URI_PATTERN: f"must begin with one of {', '.join(f'{s}://' for s in SCHEMES)} and hold no white space",
-    DRIFT_URI_PATTERN: "must begin with file://, http:// or https:// and hold no white space",
     SAMPLES_URI_PATTERN: "must begin with s3://, gs:// or az:// and hold no white space",
     DIGEST_PATTERN: "must be sha256: and 64 lower case hex digits, as sha256sum prints them",
     FACTORY_PATTERN: "must be a module and a function in it, as in my_package.models:resnet",

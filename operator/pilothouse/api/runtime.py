@@ -22,14 +22,12 @@ from pilothouse.api.pods import (
 from pilothouse.api.rollout import DIGEST_PATTERN
 from pilothouse.api.rules import Rule, SpecModel, matches, unfilled
 from pilothouse.api.sampling import Sampling
-from pilothouse.api.uris import URI_RULES
+from pilothouse.api.uris import URI_PATTERN, URI_RULES
 
 IMAGE_PATTERN: Final = r"^[^ \t\r\n]*$"
 
 _ACCELERATORS = "^(nvidia|amd)[.]com/"
 _WHOLE_NUMBER = "^[1-9][0-9]*$"
-# The serving container has no credentials and no volume but the model's.
-DRIFT_URI_PATTERN: Final = r"^(file|https?)://[^ \t\r\n]+$"
 
 
 class Device(StrEnum):
@@ -73,10 +71,10 @@ class Drift(SpecModel):
     """What the inputs and outputs of requests are compared with."""
 
     uri: str = Field(
-        pattern=DRIFT_URI_PATTERN,
+        pattern=URI_PATTERN,
         max_length=4096,
-        description="Golden data set, an .npz file as for rollout.validation: file:///path in the runtime image or "
-        "http(s)://host/path.",
+        description="Golden data set, an .npz file as for rollout.validation. Sources, and the Secret, are those of "
+        "the model.",
     )
     digest: str | None = Field(
         default=None,

@@ -11,8 +11,17 @@ from pydantic import Field
 from pilothouse.api.autoscaling import Autoscaling
 from pilothouse.api.model import Model
 from pilothouse.api.rollout import Rollout
-from pilothouse.api.rules import Rule, SpecModel
+from pilothouse.api.rules import Rule, SpecModel, matches
 from pilothouse.api.runtime import Runtime
+
+_LOCAL = "^(file|pvc)://"
+
+
+def _fetches(spec: ModelDeploymentSpec) -> bool:
+    """Whether anything that a spec names has to be fetched."""
+    sets = (spec.rollout.validation, spec.runtime.drift)
+    uris = [spec.model.uri, *(data.uri for data in sets if data is not None)]
+    return not all(matches(_LOCAL, uri) for uri in uris)
 
 
 class ModelDeploymentSpec(SpecModel):
@@ -40,6 +49,17 @@ class ModelDeploymentSpec(SpecModel):
     )
 
     rules = (
+        Rule(
+            "model.secretName",
+            "is for what is fetched; file:// and pvc:// need no credentials: take it away",
+            lambda self: not self.model.secret_name or _fetches(self),
+            "!has(self.model.secretName) || self.model.secretName == '' || "
+            f"!self.model.uri.matches('{_LOCAL}') || "
+            "has(self.rollout) && has(self.rollout.validation) && "
+            f"!self.rollout.validation.uri.matches('{_LOCAL}') || "
+            "has(self.runtime) && has(self.runtime.drift) && "
+            f"!self.runtime.drift.uri.matches('{_LOCAL}')",
+        ),
         Rule(
             "autoscaling",
             "aims at a share of the CPU asked for, but none is; add one to runtime.resources.requests",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pilothouse.api.conditions import Reason
 from pilothouse.plan.seen import Json
-from pilothouse_runtime.contract import FETCH_CONTAINER, LastWords
+from pilothouse_runtime.contract import FETCH_CONTAINER, FETCH_DRIFT_CONTAINER, LastWords
 
 # So many restarts show that starting once more will not help. The kubelet waits 10 s, 20 s, 40 s ... between them,
 # so this is about half a minute: long enough for a hiccup, short against any deadline.
@@ -22,6 +22,8 @@ _IMAGE_WAITS = frozenset(
 )
 _CONFIG_WAITS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _MESSAGE_LIMIT = 700
+# What the containers bring that have the credentials.
+_BROUGHT = {FETCH_CONTAINER: "the model", FETCH_DRIFT_CONTAINER: "the data set of spec.runtime.drift"}
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,9 @@ def _container_cause(container: Json) -> Cause | None:
             final=reason == "InvalidImageName",
             vague=vague,
         )
-    if reason in _CONFIG_WAITS and container.get("name") == FETCH_CONTAINER:
-        why = f"the container that fetches the model cannot be started: {waiting.get('message') or reason}"
+    brought = _BROUGHT.get(container.get("name", ""))
+    if reason in _CONFIG_WAITS and brought:
+        why = f"the container that fetches {brought} cannot be started: {waiting.get('message') or reason}"
         return Cause(Reason.MODEL_DOWNLOAD_FAILED, f"{why}; check spec.model.secretName")
     if reason in _CONFIG_WAITS:
         return Cause(

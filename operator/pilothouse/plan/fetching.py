@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from pilothouse.api.uris import is_fetched, redacted
+from pilothouse.plan.claims import RUNTIME_GROUP
 from pilothouse.plan.seen import Json
 from pilothouse_runtime import contract
 
-_MODEL: Json = {"name": "fetched", "mountPath": contract.MODEL_MOUNT}
-# The user of the runtime's image; a volume that is its group's can be written by it.
-_GROUP = 65532
 # What the serving container asks of the node is there anyway while this one runs; a GPU is of no use here.
 _PASSED_ON = ("cpu", "memory", "ephemeral-storage")
 
@@ -41,6 +39,19 @@ NO_CACHE: Final = Cache()
 
 
 @dataclass(frozen=True)
+class Place:
+    """Which container of a pod fetches, to which volume, and where the container that uses the file finds that."""
+
+    container: str
+    volume: str
+    mount: str
+
+
+MODEL_PLACE: Final = Place(contract.FETCH_CONTAINER, "fetched", contract.MODEL_MOUNT)
+DRIFT_PLACE: Final = Place(contract.FETCH_DRIFT_CONTAINER, "fetched-drift", contract.DRIFT_MOUNT)
+
+
+@dataclass(frozen=True)
 class Fetching:
     """What is to be fetched for a pod, by whom, and with what.
 
@@ -57,6 +68,7 @@ class Fetching:
     image: str
     cache: Cache
     field: str
+    place: Place = MODEL_PLACE
 
     @property
     def is_needed(self) -> bool:
@@ -76,8 +88,8 @@ class Fetching:
         """Return the spec of a pod with its one container, which gets to read what `init` brings before it starts.
 
         Args:
-            pod: made by `template.restricted_pod`.
-            init: made by `template.restricted_container`.
+            pod: made by `pods.restricted_pod`.
+            init: made by `pods.restricted_container`. It works after those that are there already.
         """
         if not self.is_needed:
             return pod
@@ -89,17 +101,23 @@ class Fetching:
                 {"name": "progress", "containerPort": contract.HTTP_PORT, "protocol": "TCP"},
             ],
             "env": self._environment(),
-            "volumeMounts": [*init["volumeMounts"], _MODEL, *self._shared_mount()],
+            "volumeMounts": [*init["volumeMounts"], self._mount(contract.MODEL_MOUNT), *self._shared_mount()],
         }
         init |= {"resources": resources} if resources else {}
         init |= {"envFrom": [{"secretRef": {"name": self.secret}}]} if self.secret else {}
-        reader = container | {"volumeMounts": [*container["volumeMounts"], _MODEL | {"readOnly": True}]}
-        volumes = [*pod["volumes"], {"name": "fetched", "emptyDir": {}}, *self._shared_volume()]
-        added = pod | {"initContainers": [init], "containers": [reader], "volumes": volumes}
+        mount = self._mount(self.place.mount) | {"readOnly": True}
+        reader = container | {"volumeMounts": [*container["volumeMounts"], mount]}
+        own = [{"name": self.place.volume, "emptyDir": {}}, *self._shared_volume()]
+        volumes = [*pod["volumes"], *(volume for volume in own if volume not in pod["volumes"])]
+        inits = [*pod.get("initContainers", ()), init]
+        added = pod | {"initContainers": inits, "containers": [reader], "volumes": volumes}
         if self._cached and self.cache.claim:
-            group: Json = {"fsGroup": _GROUP, "fsGroupChangePolicy": "OnRootMismatch"}
+            group: Json = {"fsGroup": RUNTIME_GROUP, "fsGroupChangePolicy": "OnRootMismatch"}
             added["securityContext"] = pod["securityContext"] | group
         return added
+
+    def _mount(self, path: str) -> Json:
+        return {"name": self.place.volume, "mountPath": path}
 
     def _environment(self) -> Sequence[Json]:
         values = {

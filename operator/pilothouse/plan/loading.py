@@ -19,7 +19,7 @@ from pilothouse.plan.samples import Source
 from pilothouse.plan.seen import Json, Seen
 from pilothouse.plan.state import Entry
 from pilothouse.plan.template import CONTAINER
-from pilothouse_runtime.contract import FETCH_CONTAINER, Phase, PodReport
+from pilothouse_runtime.contract import FETCH_CONTAINER, FETCH_DRIFT_CONTAINER, Phase, PodReport
 
 _ORDER: Final = tuple(Phase)
 _BEFORE_READY: Final = _ORDER[: _ORDER.index(Phase.READY)]
@@ -76,7 +76,7 @@ def _waiting(pods: Sequence[Json]) -> list[Json]:
 def _runs(pod: Json) -> bool:
     status = pod.get("status", {})
     containers = (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ()))
-    talking = (CONTAINER, FETCH_CONTAINER)
+    talking = (CONTAINER, FETCH_CONTAINER, FETCH_DRIFT_CONTAINER)
     return any(c["name"] in talking and "running" in (c.get("state") or {}) for c in containers)
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from urllib.parse import urlsplit
-
-from pydantic import BaseModel
 
 from pilothouse.api import names
 from pilothouse.api.model import Format, Model
@@ -14,7 +11,9 @@ from pilothouse.api.rollout import fraction
 from pilothouse.api.runtime import Batching, Optimize, Runtime
 from pilothouse.api.sampling import Sampling
 from pilothouse.api.spec import ModelDeploymentSpec
-from pilothouse.plan.fetching import NO_CACHE, Cache, Fetching
+from pilothouse.plan.claims import claim_of, with_claim
+from pilothouse.plan.fetching import DRIFT_PLACE, NO_CACHE, Cache, Fetching
+from pilothouse.plan.pods import as_json, restricted_container, restricted_pod, with_fetching
 from pilothouse.plan.seen import Json
 from pilothouse_runtime import contract
 
@@ -22,7 +21,6 @@ CONTAINER = "model"
 _DRAIN_DELAY_SECONDS = 5
 # Between the runtime's own end of draining and the kubelet's SIGKILL, so that the last answer is written.
 _DRAIN_MARGIN_SECONDS = 2
-_GROUP = 65532  # of the runtime image's user: what it may write on a volume belongs to it
 
 
 @dataclass(frozen=True)
@@ -62,10 +60,15 @@ def pod_template(name: str, revision: str, spec: ModelDeploymentSpec, defaults: 
     fetching = Fetching(
         spec.model.uri, spec.model.digest, spec.model.secret_name, image, defaults.cache, field="model"
     )
-    container = _container(name, revision, spec, image, fetching.uri_within)
+    drift = _drift_data(spec, image, defaults.cache)
+    container = _container(name, revision, spec, image, fetching.uri_within, drift)
     pod = with_fetching(restricted_pod(runtime, container, claim), fetching)
+    if drift:
+        pod = with_fetching(pod, drift)
     if runtime.sampling and runtime.sampling.claim:
-        pod = _with_samples(pod, runtime.sampling.claim)
+        pod = with_claim(pod, runtime.sampling.claim, "samples", contract.SAMPLES_MOUNT, writable=True)
+    if drift and (drift_claim := claim_of(drift.uri)):
+        pod = with_claim(pod, drift_claim, "drift", contract.DRIFT_MOUNT, writable=False)
     metadata: Json = {
         "labels": {
             **runtime.pod_labels,
@@ -78,67 +81,35 @@ def pod_template(name: str, revision: str, spec: ModelDeploymentSpec, defaults: 
     return {"metadata": metadata, "spec": pod}
 
 
-def restricted_pod(runtime: Runtime, container: Json, claim: str | None) -> Json:
-    """Return the spec of a pod of one container, placed as `runtime` says, with as few rights as will do.
-
-    Args:
-        runtime: where the pod may run, and who it is.
-        container: made by `restricted_container` for the same claim.
-        claim: PersistentVolumeClaim with a file to read, or None.
-    """
-    pod: Json = {
-        "automountServiceAccountToken": False,
-        # One environment variable for each Service of the namespace would make a pod's environment depend on them.
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": runtime.termination_grace_period_seconds,
-        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [container],
-        "volumes": _volumes(claim),
-    }
-    optional: Json = {
-        "nodeSelector": runtime.node_selector,
-        "tolerations": [_json(t) for t in runtime.tolerations],
-        "affinity": runtime.affinity,
-        "serviceAccountName": runtime.service_account_name,
-        "imagePullSecrets": [_json(s) for s in runtime.image_pull_secrets],
-    }
-    return pod | {field: value for field, value in optional.items() if value}
+def _drift_data(spec: ModelDeploymentSpec, image: str, cache: Cache) -> Fetching | None:
+    drift = spec.runtime.drift
+    if drift is None:
+        return None
+    return Fetching(
+        drift.uri,
+        drift.digest,
+        spec.model.secret_name,
+        image,
+        cache,
+        field="runtime.drift",
+        place=DRIFT_PLACE,
+    )
 
 
-def with_fetching(pod: Json, fetching: Fetching) -> Json:
-    """Return the spec of a pod of one container, for which an init container fetches what is to be fetched, if so."""
-    return fetching.added(pod, restricted_container(contract.FETCH_CONTAINER, fetching.image, None))
-
-
-def restricted_container(name: str, image: str, claim: str | None) -> Json:
-    """Return a container of the runtime's image that may write its caches and its last words, and nothing else."""
-    return {
-        "name": name,
-        "image": image,
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        # Where a process dies without last words (killed, a broken image), its last log lines are the next best.
-        "terminationMessagePath": contract.TERMINATION_LOG,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": _mounts(claim),
-    }
-
-
-def _container(name: str, revision: str, spec: ModelDeploymentSpec, image: str, uri: str) -> Json:
+def _container(
+    name: str, revision: str, spec: ModelDeploymentSpec, image: str, uri: str, drift: Fetching | None
+) -> Json:
     runtime = spec.runtime
     ports = ((contract.HTTP_PORT_NAME, contract.HTTP_PORT), (contract.GRPC_PORT_NAME, contract.GRPC_PORT))
     container = restricted_container(CONTAINER, image, claim_of(spec.model.uri)) | {
         "ports": [{"name": name_, "containerPort": port, "protocol": "TCP"} for name_, port in ports],
-        "env": _environment(name, revision, spec, uri),
+        "env": _environment(name, revision, spec, uri, drift),
         # The server answers from its first second, long before the model is loaded.
         "startupProbe": _probe(contract.LIVE_PATH, period=1, failures=120),
         "livenessProbe": _probe(contract.LIVE_PATH, period=10, failures=3, timeout=5),
         "readinessProbe": _probe(contract.READY_PATH, period=2, failures=3, timeout=5),
     }
-    resources = _json(runtime.resources)
+    resources = as_json(runtime.resources)
     if resources:
         container["resources"] = resources
     if runtime.sampling and runtime.sampling.secret_name:
@@ -156,7 +127,9 @@ def _probe(path: str, *, period: int, failures: int, timeout: int = 1) -> Json:
     }
 
 
-def _environment(name: str, revision: str, spec: ModelDeploymentSpec, uri: str) -> list[Json]:
+def _environment(
+    name: str, revision: str, spec: ModelDeploymentSpec, uri: str, drift: Fetching | None
+) -> list[Json]:
     """Ours first: a user's variable may refer to them as $(NAME), and cannot replace them (the prefix is reserved)."""
     model, runtime = spec.model, spec.runtime
     values = {
@@ -173,26 +146,22 @@ def _environment(name: str, revision: str, spec: ModelDeploymentSpec, uri: str) 
         contract.ENV_OPTIMIZE: runtime.optimize if runtime.optimize is not Optimize.NONE else "",
         contract.ENV_ACCESS_LOG: "1" if runtime.access_log else "",
         contract.ENV_EXPLAIN: "1" if runtime.explain else "",
-        contract.ENV_DRIFT_PROFILE: runtime.drift.uri if runtime.drift else "",
-        contract.ENV_DRIFT_DIGEST: runtime.drift.digest if runtime.drift else "",
+        contract.ENV_DRIFT_PROFILE: drift.uri_within if drift else "",
+        contract.ENV_DRIFT_DIGEST: drift.digest if drift else "",
         **_sampling(runtime.sampling),
         **_batching(runtime.batching),
         **_drain(runtime),
     }
     ours = [{"name": key, "value": str(value)} for key, value in values.items() if value]
-    return ours + [_json(item) for item in runtime.env]
-
-
-def _json(part: BaseModel) -> Json:
-    return part.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return ours + [as_json(item) for item in runtime.env]
 
 
 def _signature(model: Model) -> str:
     if not model.inputs and not model.outputs:
         return ""
     signature = {
-        "inputs": [_json(t) for t in model.inputs],
-        "outputs": [_json(t) for t in model.outputs],
+        "inputs": [as_json(t) for t in model.inputs],
+        "outputs": [as_json(t) for t in model.outputs],
     }
     return json.dumps(signature, separators=(",", ":"))
 
@@ -220,17 +189,6 @@ def _sampling(sampling: Sampling | None) -> dict[str, str]:
     }
 
 
-def _with_samples(pod: Json, claim: str) -> Json:
-    """Return the pod with a volume that its model's container may write to, as the user that it is."""
-    model = pod["containers"][0]
-    mount = {"name": "samples", "mountPath": contract.SAMPLES_MOUNT}
-    return pod | {
-        "securityContext": pod["securityContext"] | {"fsGroup": _GROUP},
-        "containers": [model | {"volumeMounts": [*model["volumeMounts"], mount]}, *pod["containers"][1:]],
-        "volumes": [*pod["volumes"], {"name": "samples", "persistentVolumeClaim": {"claimName": claim}}],
-    }
-
-
 def _drain(runtime: Runtime) -> dict[str, str]:
     grace = runtime.termination_grace_period_seconds
     delay = min(_DRAIN_DELAY_SECONDS, grace // 2)
@@ -238,26 +196,3 @@ def _drain(runtime: Runtime) -> dict[str, str]:
         contract.ENV_DRAIN_DELAY: str(delay),
         contract.ENV_DRAIN_TIMEOUT: str(max(grace - delay - _DRAIN_MARGIN_SECONDS, 1)),
     }
-
-
-def _volumes(claim: str | None) -> list[Json]:
-    volumes: list[Json] = [{"name": "tmp", "emptyDir": {}}, {"name": "cache", "emptyDir": {}}]
-    if claim:
-        volumes.append({"name": "model", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
-    return volumes
-
-
-def _mounts(claim: str | None) -> list[Json]:
-    mounts: list[Json] = [
-        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own emptyDir, shared with nobody
-        {"name": "cache", "mountPath": contract.CACHE_DIR},
-    ]
-    if claim:
-        mounts.append({"name": "model", "mountPath": contract.PVC_MOUNT, "readOnly": True})
-    return mounts
-
-
-def claim_of(uri: str) -> str | None:
-    """Return the PersistentVolumeClaim that a pvc:// uri names, or None for any other."""
-    parts = urlsplit(uri)
-    return parts.netloc if parts.scheme == "pvc" else None

@@ -11,12 +11,14 @@ from pilothouse.api.durations import seconds
 from pilothouse.api.rollout import Against, Validation
 from pilothouse.api.spec import ModelDeploymentSpec
 from pilothouse.plan.causes import diagnose, shorten
+from pilothouse.plan.claims import claim_of
 from pilothouse.plan.clock import after
 from pilothouse.plan.fetching import Fetching
+from pilothouse.plan.pods import restricted_container, restricted_pod, with_fetching
 from pilothouse.plan.revisions import child_metadata
 from pilothouse.plan.seen import Json, Seen, controller_uid
 from pilothouse.plan.state import Rollout, State, Validated
-from pilothouse.plan.template import Defaults, claim_of, restricted_container, restricted_pod, with_fetching
+from pilothouse.plan.template import Defaults
 from pilothouse_runtime import contract
 from pilothouse_runtime.contract import HTTP_PORT_NAME, LastWords, ValidationReport
 

@@ -39,7 +39,7 @@ class Manifest:
         signature: inputs and outputs, as the model is to be served.
         files: sha256:... by name, of every file of the folder but the manifest itself.
         preprocessing: for people, what has to be done with data before it is sent; "" where the model does all of it.
-        packed: for people, when, from what and with which libraries.
+        packed: for people, from what and with which libraries.
     """
 
     model: str

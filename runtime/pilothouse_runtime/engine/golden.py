@@ -49,6 +49,8 @@ def read_golden(file: LocalFile, *, needs_outputs: bool) -> Golden:
     Raises:
         LoadError: ValidationNotDone; names the array and its rule.
     """
+    if file.path.is_dir():
+        raise _unusable("is a folder; name the .npz file in it")
     with file.path.open("rb") as start:
         if start.read(4) != b"PK\x03\x04":
             what = describe(file.path, file.content_type)

@@ -22,7 +22,7 @@ _MOST_BYTES: Final = 16 * 1024 * 1024
 _FLAVOURS: Final = {
     "onnx": ("data", ("", "model.onnx")),
     "transformers": ("model_binary", ("",)),
-    "keras": ("data", ("model.keras", "")),
+    "keras": ("data", ("model.keras", "model", "")),  # model: exported by Keras as a SavedModel
     "tensorflow": ("saved_model_dir", ("model.keras", "")),
     "pytorch": ("model_data", ("model.pt2", "model.pth", "")),
 }

@@ -22,20 +22,24 @@ def load_profile(
     """Return the profile that the settings ask for; None where they ask for none.
 
     Raises:
-        LoadError: InvalidConfiguration, where the data set cannot be had or makes no profile.
+        LoadError: as of a model, where the data set cannot be had; InvalidConfiguration where it makes no profile.
     """
     if not settings.drift_profile:
         return None
     place = replace(
         source,
         cache_dir=source.cache_dir / "drift",  # a download without a digest would take the model's name
+        fetched_dir=source.drift_dir,
+        pvc_mount=source.drift_dir,
         uri_variable=ENV_DRIFT_PROFILE,
         spec_field=_FIELD,
     )
     try:
-        golden = read_golden(
-            fetch(settings.drift_profile, settings.drift_digest, place, tell), needs_outputs=False
-        )
+        file = fetch(settings.drift_profile, settings.drift_digest, place, tell)
+    except LoadError as error:
+        raise LoadError(error.reason, f"{_FIELD}: {error.message}", permanent=error.permanent) from error
+    try:
+        golden = read_golden(file, needs_outputs=False)
         return make_profile(golden.inputs, golden.outputs, signature)
     except LoadError as error:
         raise _unusable(error.message, permanent=error.permanent) from error

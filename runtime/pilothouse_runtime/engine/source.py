@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from pilothouse_runtime.contract import ENV_MODEL_URI, FETCHED_PREFIX, MODEL_MOUNT, FailureReason
+from pilothouse_runtime.contract import DRIFT_MOUNT, ENV_MODEL_URI, FETCHED_PREFIX, MODEL_MOUNT, FailureReason
 from pilothouse_runtime.core.errors import LoadError
 from pilothouse_runtime.core.settings import bad_setting
 from pilothouse_runtime.digests import DigestError, digest_of
@@ -33,6 +33,7 @@ class Source:
         fetched_dir: where the fetch program has left what it brought (see `contract.FETCH_COMMAND`).
         uri_variable: the environment variable that holds the uri.
         spec_field: the field of the spec under which its user wrote uri and digest.
+        drift_dir: stands for `fetched_dir` and `pvc_mount` of a data set for drift.
     """
 
     cache_dir: Path
@@ -41,6 +42,7 @@ class Source:
     uri_variable: str = ENV_MODEL_URI
     spec_field: str = "model"
     fetched_dir: Path = Path(MODEL_MOUNT)
+    drift_dir: Path = Path(DRIFT_MOUNT)
 
 
 @dataclass(frozen=True)

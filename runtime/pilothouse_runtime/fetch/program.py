@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     discreet = Discretion(os.environ)
     _log("INFO", discreet)
     readiness = Readiness()
+    of = ""  # what is fetched, where that is not the model
 
     def tell(message: str) -> None:
         told = discreet(message)
@@ -53,14 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         settings = read_fetch_settings(os.environ)
         _log(settings.log_level, discreet)
+        of = "" if settings.spec_field == "model" else f"{settings.spec_field}: "
         port = answer(readiness, given.host, given.port)
         log.info("listening", extra={"port": port})
         record = bring(settings, os.environ, given.model_mount, _POLICY, tell)
     except LoadError as failure:
-        words = LoadError(failure.reason, discreet(failure.message), permanent=failure.permanent)
+        words = LoadError(failure.reason, discreet(of + failure.message), permanent=failure.permanent)
     except Exception as error:
         log.exception("the fetch failed in a way that was not foreseen")
-        told = discreet(f"{type(error).__name__}: {error}")
+        told = discreet(f"{of}{type(error).__name__}: {error}")
         words = LoadError(FailureReason.MODEL_DOWNLOAD_FAILED, told, permanent=False)
     else:
         log.info("brought %s", record.path, extra={"seconds": round(record.seconds, 3)})

@@ -128,7 +128,7 @@ def pack(
         rows=work.rows,
         metrics=work.metrics,
         notes=tuple(work.notes),
-        deployment=deployment(name, version, digest, manifest, work.gate),
+        deployment=deployment(name, version, digest, manifest, work.gate, work.rows),
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pilothouse_runtime.core.manifest import GOLDEN_FILE, Manifest
+from pilothouse_runtime.core.profiles import MIN_ROWS
 from pilothouse_runtime.core.tensors import TensorSpec
 
 _PLACEHOLDER: Final = "pvc://models"  # a claim; whoever pastes it knows where the folder will be
@@ -24,12 +25,13 @@ class Gate:
     bound: float
 
 
-def deployment(name: str, version: str, digest: str, manifest: Manifest, gate: Gate | None) -> str:
+def deployment(name: str, version: str, digest: str, manifest: Manifest, gate: Gate | None, rows: int) -> str:
     """Return the YAML of a ModelDeployment that serves a packed folder.
 
     Args:
         digest: of the folder.
         gate: of its golden data set, if it has one.
+        rows: of that. Where drift can be told from so many, what would switch it on is there as a comment.
     """
     uri = f"{_PLACEHOLDER}/{name}/{version}"
     lines = [
@@ -47,15 +49,26 @@ def deployment(name: str, version: str, digest: str, manifest: Manifest, gate: G
         *_tensors("outputs", manifest.signature.outputs),
     ]
     if gate:
+        golden = f"{uri}/{GOLDEN_FILE}"
+        lines += _drift(golden, manifest.files[GOLDEN_FILE]) if rows >= MIN_ROWS else []
         lines += [
             "  rollout:",
             "    validation:  # before any request: the folder's own golden data set",
-            f"      uri: {json.dumps(f'{uri}/{GOLDEN_FILE}')}",
+            f"      uri: {json.dumps(golden)}",
             f"      digest: {manifest.files[GOLDEN_FILE]}",
             f"      metric: {gate.metric}",
             f"      {gate.side}: {gate.bound:.10g}",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _drift(uri: str, digest: str) -> list[str]:
+    return [
+        "  # runtime:",
+        "  #   drift:  # compares the requests with the same data set, once these lines are no comment",
+        f"  #     uri: {json.dumps(uri)}",
+        f"  #     digest: {digest}",
+    ]
 
 
 def _tensors(field: str, specs: Sequence[TensorSpec]) -> list[str]:

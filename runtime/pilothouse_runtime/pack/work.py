@@ -8,7 +8,6 @@ import platform
 import re
 import shutil
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -240,7 +239,8 @@ class Work:
 
     def write_manifest(self, preprocessing: str, source: str) -> Manifest:
         """Write pilothouse.json."""
-        packed = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "from": source, **self._versions()}
+        # No time: the same model is to have the same digest, whenever it was packed.
+        packed = {"from": source, **self._versions()}
         files = {path.name: digest_of(path) for path in self._stage.iterdir()}
         manifest = Manifest(self._file.name, self._format, self._signature, files, preprocessing, packed)
         (self._stage / MANIFEST_FILE).write_text(manifest.encode())

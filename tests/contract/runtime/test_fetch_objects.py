@@ -1,8 +1,7 @@
-"""Models from a real S3-compatible store that wants a key, and from one that misbehaves."""
+"""Models from stores that want a key, and from one that misbehaves."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,96 +9,37 @@ import pytest
 
 from pilothouse_runtime import contract
 from pilothouse_runtime.contract import FailureReason, Phase
-from pilothouse_runtime.digests import digest_of
 from tests.support.badserver import BadServer
-from tests.support.fetching import SECRET, Fetch, ObjectStore, fetch, left, object_store
+from tests.support.blob_store import BlobStore
+from tests.support.fetching import Fetch, ObjectStore, fetch, left, object_store
 from tests.support.runtime_process import eventually
+from tests.support.store_suite import BODY, StoreSuite, fill
 
-BODY = bytes(range(256)) * 12_000  # 3 MB
-FILES = {
-    "config.json": b"{}",
-    "weights.bin": BODY,
-    "two words/é.txt": b"words",
-    "1_Pooling/config.json": b'{"pooling": true}',
-}
 ANONYMOUS = {"AWS_SKIP_SIGNATURE": "true", "AWS_REGION": "us-east-1"}
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    root = tmp_path_factory.mktemp("store")
-    for name, body in FILES.items():
-        path = root / "models/minilm/2" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(body)
-    (root / "models/minilm/20").write_bytes(b"a name that begins so too")
-    (root / "empty").mkdir()
-    with object_store(root / "", root.with_name("store.log")) as store:
-        yield store
+class TestS3(StoreSuite):
+    """An S3-compatible store."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def store(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+        root = tmp_path_factory.mktemp("store")
+        fill(root)
+        with object_store(root, root.with_name("store.log")) as store:
+            yield store
 
 
-def test_a_file(store: ObjectStore, tmp_path: Path) -> None:
-    digest = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
-    uri = "s3://models/minilm/2/weights.bin"
-    done = fetch(tmp_path, uri, PILOTHOUSE_FETCH_DIGEST=digest, **store.secret)
-    assert done.words is None, done.text
-    assert done.path.name == "weights.bin"
-    assert done.path.read_bytes() == BODY
-    assert done.record is not None
-    assert f"sha256:{done.record.digest}" == digest
-    assert SECRET not in done.told
+class TestAzure(StoreSuite):
+    """A small server that speaks Azure's API; Azurite is asked at night."""
 
-
-def test_a_folder_and_its_digest(store: ObjectStore, tmp_path: Path) -> None:
-    digest = digest_of(store.root / "models/minilm/2")
-    done = fetch(tmp_path, "s3://models/minilm/2/", PILOTHOUSE_FETCH_DIGEST=digest, **store.secret)
-    assert done.path.name == "2", done.text
-    there = {str(p.relative_to(done.path)): p.read_bytes() for p in done.path.rglob("*") if p.is_file()}
-    assert there == FILES
-    assert digest_of(done.path) == digest
-
-
-def test_names_that_are_written_as_in_an_url(store: ObjectStore, tmp_path: Path) -> None:
-    done = fetch(tmp_path, "s3://models/minilm/2/two%20words/%C3%A9.txt", **store.secret)
-    assert done.path.name == "é.txt", done.text
-
-
-@pytest.mark.parametrize(
-    ("uri", "told"),
-    [
-        ("s3://models/minilm/2", "there is no such object; for all that is in a folder, end the uri with /"),
-        ("s3://models/minilm/3/", "there is nothing"),
-        ("s3://nobucket/minilm", "there is no such object"),
-    ],
-)
-def test_what_is_not_there(store: ObjectStore, tmp_path: Path, uri: str, told: str) -> None:
-    done = fetch(tmp_path, uri, **store.secret)
-    assert done.words is not None
-    assert (done.words.reason, done.words.permanent) == (FailureReason.MODEL_DOWNLOAD_FAILED, True)
-    assert done.words.message.startswith(f"{uri}: {told}")
-    assert done.words.phase is Phase.PULLING
-    assert left(done.mount) == []
-
-
-@pytest.mark.parametrize("uri", ["s3://models/minilm/2/weights.bin", "s3://models/minilm/2/"])
-def test_a_wrong_key(store: ObjectStore, tmp_path: Path, uri: str) -> None:
-    secret = store.secret | {"AWS_SECRET_ACCESS_KEY": "planted-but-wrong"}
-    done = fetch(tmp_path, uri, **secret)
-    assert done.words is not None
-    assert done.words.permanent
-    assert "the store answered 403 Forbidden" in done.words.message
-    assert "model.secretName must name a Secret with AWS_ACCESS_KEY_ID" in done.words.message
-    assert "planted" not in done.told
-
-
-def test_a_wrong_digest_leaves_nothing(store: ObjectStore, tmp_path: Path) -> None:
-    done = fetch(
-        tmp_path, "s3://models/minilm/2/", PILOTHOUSE_FETCH_DIGEST=f"sha256:{'0' * 64}", **store.secret
-    )
-    assert done.words is not None
-    assert (done.words.reason, done.words.permanent) == (FailureReason.DIGEST_MISMATCH, True)
-    assert digest_of(store.root / "models/minilm/2") in done.words.message
-    assert left(done.mount) == []
+    @pytest.fixture(scope="class")
+    @classmethod
+    def store(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BlobStore]:
+        root = tmp_path_factory.mktemp("blobs")
+        fill(root)
+        with BlobStore(root) as store:
+            yield store
 
 
 def test_a_store_that_is_away(tmp_path: Path) -> None:

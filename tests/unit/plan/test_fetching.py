@@ -105,18 +105,99 @@ def test_a_claim_is_shared() -> None:
     assert "subPathExpr" not in mounts(spec["initContainers"][0])[contract.SHARED_MOUNT]
 
 
+@pytest.mark.parametrize(
+    ("uri", "fetched"),
+    [
+        ("file:///golden.npz", False),
+        ("https://data.example.com/golden.npz", False),
+        ("https://data.example.com/golden.npz?X-Amz-Signature=planted", True),
+        ("s3://data/golden.npz", True),
+        ("oci://registry:5000/golden:1", True),
+    ],
+)
+def test_who_brings_the_data_set_for_drift(uri: str, fetched: bool) -> None:
+    spec = pod({"uri": "file:///m.pt"}, drift={"uri": uri, "digest": DIGEST})
+    [container] = spec["containers"]
+    settings = read_settings(variables(container))
+    assert settings.drift_digest == DIGEST[7:]
+    if not fetched:
+        assert settings.drift_profile == uri
+        assert "initContainers" not in spec
+        return
+    [init] = spec["initContainers"]
+    brought = read_fetch_settings(variables(init))
+    assert (brought.uri, brought.digest, brought.spec_field) == (uri, DIGEST[7:], "runtime.drift")
+    assert settings.drift_profile == contract.FETCHED_PREFIX + uri.partition("?")[0]
+    assert "planted" not in json.dumps(container)
+    written, read = mounts(init)[contract.MODEL_MOUNT], mounts(container)[contract.DRIFT_MOUNT]
+    assert written["name"] == read["name"]
+    assert read["readOnly"]
+    assert contract.MODEL_MOUNT not in mounts(container)
+
+
+def test_a_model_on_a_claim_may_have_a_data_set_that_needs_a_secret() -> None:
+    spec = pod({"uri": "pvc://models/m.pt", "secretName": "data"}, drift={"uri": "s3://data/golden.npz"})
+    [init] = spec["initContainers"]
+    assert init["envFrom"] == [{"secretRef": {"name": "data"}}]
+    assert list(claims(spec).values()) == [{"claimName": "models", "readOnly": True}]
+
+
+def test_model_and_data_set_are_brought_one_after_the_other() -> None:
+    cache = Cache(host_path="/var/models", most_bytes=5)
+    spec = pod(S3 | {"digest": DIGEST}, cache, drift={"uri": "s3://data/golden.npz", "digest": DIGEST})
+    [model, drift], [container] = spec["initContainers"], spec["containers"]
+    assert (model["name"], drift["name"]) == ("fetch", "fetch-drift")
+    assert model["envFrom"] == drift["envFrom"] == [{"secretRef": {"name": "models-readonly"}}]
+    assert "models-readonly" not in json.dumps(container)
+    volumes = [volume["name"] for volume in spec["volumes"]]
+    assert len(set(volumes)) == len(volumes)
+    assert mounts(model)[contract.MODEL_MOUNT]["name"] != mounts(drift)[contract.MODEL_MOUNT]["name"]
+    assert contract.SHARED_MOUNT in mounts(drift)
+    assert [mounts(container)[p]["name"] for p in (contract.MODEL_MOUNT, contract.DRIFT_MOUNT)] == [
+        mounts(init)[contract.MODEL_MOUNT]["name"] for init in (model, drift)
+    ]
+
+
+def claims(spec: Json) -> dict[str, Json]:
+    """Return the claims of a pod by the name of their volume."""
+    held = ((v["name"], v.get("persistentVolumeClaim")) for v in spec["volumes"])
+    return {name: claim for name, claim in held if claim}
+
+
+def test_the_data_set_for_drift_lies_on_a_claim_of_its_own() -> None:
+    spec = pod({"uri": "file:///m.pt"}, drift={"uri": "pvc://data/golden.npz"})
+    [container] = spec["containers"]
+    assert read_settings(variables(container)).drift_profile == "pvc://data/golden.npz"
+    mount = mounts(container)[contract.DRIFT_MOUNT]
+    assert mount["readOnly"]
+    assert claims(spec)[mount["name"]] == {"claimName": "data", "readOnly": True}
+
+
+def test_a_claim_that_is_there_is_not_named_twice() -> None:
+    drift = {"uri": "pvc://models/golden.npz"}
+    spec = pod({"uri": "pvc://models/m.pt"}, drift=drift)
+    [container] = spec["containers"]
+    assert [claim["claimName"] for claim in claims(spec).values()] == ["models"]
+    assert mounts(container)[contract.DRIFT_MOUNT]["name"] == mounts(container)[contract.PVC_MOUNT]["name"]
+    sampled = pod({"uri": "file:///m.pt"}, drift=drift, sampling={"rate": "1%", "claim": "models"})
+    assert claims(sampled) == {"samples": {"claimName": "models"}}
+    [container] = sampled["containers"]
+    assert mounts(container)[contract.DRIFT_MOUNT]["readOnly"]
+    assert "readOnly" not in mounts(container)[contract.SAMPLES_MOUNT]
+
+
 def test_without_a_digest_nothing_is_shared() -> None:
     assert "shared" not in json.dumps(pod(S3, Cache(host_path="/var/models")))
     assert "initContainers" not in pod({"uri": "https://m.example.com/m.pt"}, Cache(claim="models"))
 
 
-def fetching(**state: Any) -> Json:
+def fetching(container: str = "fetch", **state: Any) -> Json:
     return {
         "metadata": {"name": "p", "uid": "1", "labels": {}},
         "status": {
             "phase": "Pending",
             "podIP": "10.0.0.1",
-            "initContainerStatuses": [{"name": "fetch", "image": "runtime:1", "restartCount": 0, **state}],
+            "initContainerStatuses": [{"name": container, "image": "runtime:1", "restartCount": 0, **state}],
             "containerStatuses": [
                 {"name": "model", "image": "runtime:1", "state": {"waiting": {"reason": "PodInitializing"}}}
             ],
@@ -134,11 +215,15 @@ def test_last_words_of_the_one_that_fetches_are_told(reason: str) -> None:
     assert (found.reason, found.message, found.final) == (Reason(reason), "what it said", True)
 
 
-def test_a_secret_that_is_not_there_is_told() -> None:
+@pytest.mark.parametrize(
+    ("container", "what"), [("fetch", "the model"), ("fetch-drift", "the data set of spec.runtime.drift")]
+)
+def test_a_secret_that_is_not_there_is_told(container: str, what: str) -> None:
     waiting = {"reason": "CreateContainerConfigError", "message": 'secret "models" not found'}
-    found = diagnose([fetching(state={"waiting": waiting})], None)
+    found = diagnose([fetching(container, state={"waiting": waiting})], None)
     assert found is not None
     assert found.reason is Reason.MODEL_DOWNLOAD_FAILED
+    assert f"the container that fetches {what} cannot be started: " in found.message
     assert 'secret "models" not found; check spec.model.secretName' in found.message
 
 

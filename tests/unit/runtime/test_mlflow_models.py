@@ -67,14 +67,18 @@ def test_transformers_with_the_tokenizer_beside(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "inner", "found"),
-    [("keras", "data/model.keras", "keras"), ("tensorflow", "saved/saved_model.pb", "tensorflow")],
+    [
+        ("keras", "data/model.keras", "keras"),
+        ("keras", "data/model/saved_model.pb", "tensorflow"),
+        ("tensorflow", "saved/saved_model.pb", "tensorflow"),
+    ],
 )
 def test_what_others_load_is_handed_to_them(tmp_path: Path, name: str, inner: str, found: str) -> None:
     folder = save_mlflow(tmp_path / "m", {name: {"data": "data", "saved_model_dir": "saved"}})
     file = folder / inner
-    file.parent.mkdir()
+    file.parent.mkdir(parents=True)
     file.write_bytes(b"not really one")
-    if name == "keras":
+    if found == "keras":
         with pytest.raises(LoadError, match=r"model\.keras is no model but a text file"):
             select(folder, Format.AUTO)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,24 @@ def test_the_deployment_is_one_that_the_operator_takes(tmp_path: Path) -> None:
     assert spec.rollout.validation.digest == packed.manifest.files["golden.npz"]
     assert spec.rollout.validation.metric == "accuracy"
     assert spec.rollout.validation.min <= packed.metrics["accuracy"]
+
+
+def test_the_deployment_says_how_drift_is_switched_on(tmp_path: Path) -> None:
+    model, rows = trained(Plain), examples(Plain, rows=100)
+    packed = pack(model, rows, tmp_path / "plain")
+    assert parse(yaml.safe_load(packed.deployment)).runtime.drift is None
+    spec = parse(yaml.safe_load(re.sub(r"(?m)^  # ", "  ", packed.deployment)))
+    assert spec.runtime.drift is not None
+    assert spec.runtime.drift.uri == f"{spec.model.uri}/golden.npz"
+    assert spec.runtime.drift.digest == packed.manifest.files["golden.npz"]
+    assert "drift" not in pack(model, {"x": rows["x"][:99]}, tmp_path / "few").deployment
+
+
+@pytest.mark.parametrize("kind", [Convolutional, Branching])  # as exported, and as TorchScript
+def test_the_same_model_has_the_same_digest(tmp_path: Path, kind: type[torch.nn.Module]) -> None:
+    model, rows = trained(kind), examples(kind)
+    one, other = (pack(model, rows, tmp_path / name) for name in ("one", "other"))
+    assert one.digest == other.digest
 
 
 def test_functions_methods_and_torchscript_are_models_too(tmp_path: Path) -> None:

@@ -115,6 +115,11 @@ def test_files_of_other_kinds(path: Path, content: bytes) -> None:
     assert "is no .npz file but a" in refused(path)
 
 
+def test_a_folder(path: Path) -> None:
+    path.mkdir()
+    assert refused(path) == "is a folder; name the .npz file in it"
+
+
 def test_models_are_no_data_sets(path: Path) -> None:
     for model in (save_affine(path), save_torchscript(Affine(), path)):
         assert "which is neither input.NAME nor output.NAME" in refused(model)

@@ -1,0 +1,22 @@
+"""The tests of stores of objects against Azurite, which needs hundreds of packages from npm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.azurite import Azurite, azurite
+from tests.support.store_suite import StoreSuite, fill
+
+
+class TestAzurite(StoreSuite):
+    """Microsoft's emulator of Azure Blob Storage."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def store(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
+        root = tmp_path_factory.mktemp("blobs")
+        fill(root)
+        with azurite(root, tmp_path_factory.mktemp("azurite")) as store:
+            yield store
