@@ -288,7 +288,7 @@ async def test_cancelling(slow: RuntimeProcess) -> None:
     before = Page(slow).codes[499]
     async with triton_aio.InferenceServerClient(address(slow)) as client:
         asked = asyncio.create_task(client.infer("tiny", [tensor("x", X, "FP32")]))
-        await asyncio.sleep(0.1)
+        await asyncio.to_thread(eventually, lambda: Page(slow).in_flight == 1, "asked")
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asked
@@ -296,7 +296,7 @@ async def test_cancelling(slow: RuntimeProcess) -> None:
     with triton.InferenceServerClient(address(slow)) as client:
         results: queue.Queue[Any] = queue.Queue()
         call = client.async_infer("tiny", [tensor("x", X, "FP32")], lambda result, error: results.put(error))
-        time.sleep(0.1)  # noqa: ASYNC251 - nothing else happens here
+        eventually(lambda: Page(slow).in_flight == 1, "asked again")
         call.cancel()
         assert results.get(timeout=PATIENCE).status() == "StatusCode.CANCELLED"
     eventually(lambda: Page(slow).codes[499] == before + 2, "counted")

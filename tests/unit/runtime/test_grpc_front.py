@@ -255,7 +255,7 @@ async def test_calls_whose_message_never_comes(world: World) -> None:
     assert (await world.closed()).code == Code.INVALID_ARGUMENT
 
     left = world.channel.stream_unary(INFER)()
-    await asyncio.sleep(0.1)
+    await eventually(lambda: world.metrics.in_flight == 1)
     left.cancel()
     assert (await world.closed(2)).code == Code.CANCELLED
 
