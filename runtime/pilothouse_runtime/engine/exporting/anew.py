@@ -1,0 +1,134 @@
+"""A graph from a model's file, exported anew: for a compiler that writes source, and so must see no text of the file.
+
+Names of weights and nodes, and notes of where they came from, would get into that source as they are. Here each gets a
+name that is made up, and texts that are arguments of operators are looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import torch
+from torch import fx, nn
+from torch.export import Dim, ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
+from torch.fx.node import map_aggregate
+
+_ATEN: Final = torch.ops.aten
+_TEXT: Final = re.compile(r"[\w .,:>+-]*", re.ASCII)  # such as tanh, or bij,bjk->bik
+_LEAST: Final = 2  # rows: torch tells 0 and 1 apart while it traces
+# What they check has been checked when the file was exported, or is checked by the new export.
+_CHECKS: Final = frozenset(
+    {
+        _ATEN._assert_scalar.default,
+        _ATEN._assert_async.default,
+        _ATEN._assert_async.msg,
+        _ATEN._assert_tensor_metadata.default,
+    }
+)
+_SIZES: Final[Mapping[Any, Any]] = {_ATEN.size.int: _ATEN.sym_size.int}  # the first gives no free sizes
+
+
+class UncompilableError(ValueError):
+    """The graph cannot be compiled; says why."""
+
+
+def export_anew(
+    module: fx.GraphModule,
+    constants: Mapping[int, Any],
+    inputs: Sequence[torch.Tensor],
+    free: Sequence[Sequence[int]],
+    *,
+    checked: bool,
+) -> ExportedProgram:
+    """Return a program that takes a graph's tensors by position, and returns its leaves.
+
+    Args:
+        constants: by position, what placeholders that are no tensors must be; the program does not take these.
+        inputs: examples, whose free sizes are 2 or more.
+        free: of each input, the dimensions that may have any size.
+        checked: the caller looks at the least sizes before each run; else there must be none.
+    Raises:
+        UncompilableError: the graph branches, holds texts of its own, or does not leave free what is to be free.
+    """
+    plain = _renamed(module, constants)
+    shapes = [dict.fromkeys(axes, Dim.AUTO) for axes in free]
+    program = torch.export.export(plain, tuple(inputs), dynamic_shapes=shapes)
+    _check_sizes(program, free, checked=checked)
+    kinds = {spec.kind for spec in program.graph_signature.output_specs}
+    if kinds - {OutputKind.USER_OUTPUT}:
+        raise UncompilableError("it writes to its own weights or inputs")
+    return program
+
+
+def _renamed(module: fx.GraphModule, constants: Mapping[int, Any]) -> fx.GraphModule:
+    graph, root = fx.Graph(), nn.Module()
+    new: dict[fx.Node, Any] = {}
+    position = 0
+
+    def moved(value: Any) -> Any:
+        return new[value] if isinstance(value, fx.Node) else value
+
+    for node in module.graph.nodes:
+        if node.op == "placeholder":
+            new[node] = (
+                constants[position] if position in constants else graph.placeholder(f"input_{position}")
+            )
+            position += 1
+        elif node.op == "get_attr":
+            new[node] = _held(graph, root, _attribute(module, str(node.target)), len(new))
+        elif node.op == "output":
+            graph.output(tuple(moved(leaf) for leaf in node.args[0]))
+        elif node.op == "call_function":
+            if node.target in _CHECKS:
+                continue
+            arguments = map_aggregate(node.args, moved), map_aggregate(node.kwargs, moved)
+            map_aggregate(arguments, _check_text)
+            new[node] = graph.call_function(_SIZES.get(node.target, node.target), *arguments)
+        else:
+            raise UncompilableError(f"its graph has a node of kind {node.op}")
+    return fx.GraphModule(root, graph)
+
+
+def _held(graph: fx.Graph, root: nn.Module, value: Any, number: int) -> fx.Node:
+    if not isinstance(value, torch.Tensor):
+        raise UncompilableError("its graph branches")
+    name = f"weight_{number}"
+    root.register_buffer(name, value.detach())
+    return graph.get_attr(name)
+
+
+def _attribute(module: nn.Module, path: str) -> Any:
+    value: Any = module
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _check_text(value: Any) -> Any:
+    if isinstance(value, str) and not _TEXT.fullmatch(value):
+        raise UncompilableError(
+            f"an operator is given the text {value[:40]!r}, which is in no model that torch exports"
+        )
+    return value
+
+
+def _check_sizes(program: ExportedProgram, free: Sequence[Sequence[int]], *, checked: bool) -> None:
+    found = {node.name: node.meta["val"] for node in program.graph.find_nodes(op="placeholder")}
+    given = [
+        spec.arg.name for spec in program.graph_signature.input_specs if spec.kind is InputKind.USER_INPUT
+    ]
+    for number, (name, axes) in enumerate(zip(given, free, strict=True)):
+        for axis in axes:
+            size = found[name].shape[axis]
+            if not isinstance(size, torch.SymInt):
+                raise UncompilableError(
+                    f"dimension {axis} of input {number} could only be {size} then, which may be any size in the file"
+                )
+    for size, known in program.range_constraints.items():
+        if not checked and known.lower > _LEAST:
+            raise UncompilableError(
+                f"{size} must be at least {known.lower}, which native code would not look at"
+            )
