@@ -31,6 +31,12 @@ def private_bytes(pid: int) -> int:
     return 1024 * (sizes["Private_Dirty:"] + sizes["Private_Clean:"])
 
 
+def anonymous_bytes(pid: int) -> int:
+    """Return the memory of a process that is no page of any file."""
+    lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()[1:]
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("Anonymous:"))
+
+
 def served_by(pid: int, port: int) -> int:
     """Return how many clients have connections to a local IPv4 port that this process holds the other end of."""
     inodes = set()

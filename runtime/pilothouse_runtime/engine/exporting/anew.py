@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 from torch import fx, nn
 from torch.export import Dim, ExportedProgram
-from torch.export.graph_signature import InputKind, OutputKind
+from torch.export.graph_signature import InputKind
 from torch.fx.node import map_aggregate
 
 _ATEN: Final = torch.ops.aten
@@ -57,9 +57,6 @@ def export_anew(
     shapes = [dict.fromkeys(axes, Dim.AUTO) for axes in free]
     program = torch.export.export(plain, tuple(inputs), dynamic_shapes=shapes)
     _check_sizes(program, free, checked=checked)
-    kinds = {spec.kind for spec in program.graph_signature.output_specs}
-    if kinds - {OutputKind.USER_OUTPUT}:
-        raise UncompilableError("it writes to its own weights or inputs")
     return program
 
 
@@ -123,7 +120,8 @@ def _check_sizes(program: ExportedProgram, free: Sequence[Sequence[int]], *, che
     for number, (name, axes) in enumerate(zip(given, free, strict=True)):
         for axis in axes:
             size = found[name].shape[axis]
-            if not isinstance(size, torch.SymInt):
+            # What was found to be one number only is still a SymInt, but of a number.
+            if not isinstance(size, torch.SymInt) or size.node.expr.is_number:
                 raise UncompilableError(
                     f"dimension {axis} of input {number} could only be {size} then, which may be any size in the file"
                 )
