@@ -121,9 +121,10 @@ class Runtime(SpecModel):
     )
     optimize: Optimize = Field(
         default=Optimize.NONE,
-        description="How the model is run on a CPU: none (as the file says); compile (to native code, when a pod starts); "
-        "bf16, or int8 (linear layers only) for what large layers compute with; mmap (weights stay pages of the file, "
-        "which pods of a node share). Answers are compared with the file's own before the model serves. Default: none.",
+        description="How the model is run on a CPU: none (as the file says); compile (to native code, when a pod "
+        "starts); bf16, or int8 (linear layers only) for what large layers compute with; mmap (weights stay pages of "
+        "the file, which pods of a node share). Answers are compared with the file's own before the model serves. "
+        "Default: none.",
         json_schema_extra=unfilled,
     )
     access_log: bool = Field(

@@ -73,8 +73,8 @@ class NetworkModel(TorchModel):
             if mine[name].dtype is not tensor.dtype:
                 raise not_optimizable(
                     Optimize.MMAP,
-                    f"{name} is {_type(tensor)} in the file and {_type(mine[name])} in the network, which so needs a copy"
-                    " of its own: save the weights in the type of the network",
+                    f"{name} is {_type(tensor)} in the file and {_type(mine[name])} in the network, which so needs a"
+                    " copy of its own: save the weights in the type of the network",
                 )
         self._network.load_state_dict(aligned(tensors), assign=True)
         check_mapped(self._path, [*self._network.parameters(), *self._network.buffers()])

@@ -81,8 +81,8 @@ def check_mapped(path: Path, weights: Iterable[torch.Tensor]) -> None:
     if there < _ENOUGH * total:
         raise not_optimizable(
             Optimize.MMAP,
-            f"only {there} of {total} bytes of its weights could stay in {path.name}: the network makes the others anew,"
-            " or in another type",
+            f"only {there} of {total} bytes of its weights could stay in {path.name}: the network makes the others"
+            " anew, or in another type",
         )
 
 

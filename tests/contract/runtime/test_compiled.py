@@ -11,12 +11,11 @@ import pytest
 
 from dev.cluster.debian import install_missing
 from dev.cluster.report import Report
-from tests.contract.runtime.test_optimized import FIRST, X, answered, asked, refused
+from tests.contract.runtime.test_optimized import FIRST, LONG, X, answered, asked, refused
 from tests.support.processes import descendants
 from tests.support.runtime_process import PATIENCE, eventually, runtime
 from tests.support.tiny_models import AFFINE_SIGNATURE, Mixer, Moody, save_affine, save_torchscript
 
-LONG = 600.0  # seconds; a compiler on a machine that is busy
 Y = [[14.5, 1.5], [2.5, -0.5]]
 MIXER = {
     "inputs": [
@@ -28,8 +27,6 @@ MIXER = {
         {"name": "raised", "datatype": "INT64", "shape": [-1]},
     ],
 }
-
-pytestmark = pytest.mark.timeout(2 * LONG)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -18,6 +18,7 @@ from tests.support.tiny_models import save_affine
 from tests.support.wide_models import Wider, saved_wide
 from tests.support.written_models import save_onnx
 
+LONG = 600.0  # seconds; a compiler on a machine that is busy
 MIB = 1 << 20
 WEIGHTS = 4 * Wider.side**2  # bytes: 64 MiB
 SIGNATURE = json.dumps(
@@ -46,7 +47,7 @@ def answered(process: RuntimeProcess, rows: Any) -> np.ndarray[Any, Any]:
 def refused(folder: Path, model: Path, **environment: str) -> str:
     """Return the last words of a server that does not serve a model so."""
     with runtime(folder, f"file://{model}", **environment) as process:
-        assert process.wait() != 0
+        assert process.wait(LONG) != 0
         words = process.last_words()
     assert words is not None
     assert (words.reason, words.permanent) == (FailureReason.OPTIMIZATION_FAILED, True)

@@ -108,6 +108,6 @@ def test_a_least_size_that_nobody_would_look_at() -> None:
     program = torch.export.export(Latest(), (torch.ones(8, 3),), dynamic_shapes=({0: rows},))
     graph = program.module(check_guards=False)
     given = [torch.ones(8, 3)]
-    with pytest.raises(UncompilableError, match="must be at least .*, which native code would not look at"):
+    with pytest.raises(UncompilableError, match=r"must be at least .*, which native code would not look at"):
         export_anew(graph, {}, given, [[0]], checked=False)
     assert export_anew(graph, {}, given, [[0]], checked=True)

@@ -28,9 +28,9 @@ from pilothouse_runtime.engine.registry import BACKENDS
 from pilothouse_runtime.engine.scripted import NotStraightError
 
 _NO_COMPILER = (
-    "this container has no C++ compiler, or not the headers of torch: run it in the image that has both"
-    " (.../runtime-compile, which the operator takes where the chart's runtime.compileImage names it, or runtime.image),"
-    " or compile the model where it is packed (pack --compile)"
+    "this container has no C++ compiler, or not the headers of torch: run it in the image that has both,"
+    " .../runtime-compile (runtime.image, or the chart's runtime.compileImage), or compile the model where it is packed"
+    " (pack --compile)"
 )
 _LONGEST = 300  # characters of what torch or the compiler say
 _ROWS = 2  # torch tells 0 and 1 apart while it traces
