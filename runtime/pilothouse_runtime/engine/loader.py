@@ -74,8 +74,8 @@ def load(settings: Settings, source: Source, readiness: Readiness) -> Loaded:
     model = selected.load(device)
     log.info("%s runs on %s", name, model.device)
     _check_optimizable(model, settings.optimize)
-    first = "compiling the model and" if settings.optimize is Optimize.COMPILE else ""
-    tell(Phase.WARMING, f"{first} running the model for the first time".strip())
+    compiling = "compiling the model, and " if settings.optimize is Optimize.COMPILE else ""
+    tell(Phase.WARMING, f"{compiling}running the model for the first time")
     warm = selected.warm_up(model, settings.batch_max_size)
     description = ModelDescription(
         model.format, model.platform, model.signature, warm.max_batch, model.weight_bytes
