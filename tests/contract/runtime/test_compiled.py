@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import httpx
@@ -12,7 +14,7 @@ import pytest
 from dev.cluster.debian import install_missing
 from dev.cluster.report import Report
 from tests.contract.runtime.test_optimized import FIRST, LONG, X, answered, asked, refused
-from tests.support.processes import descendants
+from tests.support.processes import descendants, ended
 from tests.support.runtime_process import PATIENCE, eventually, runtime
 from tests.support.tiny_models import AFFINE_SIGNATURE, Mixer, Moody, save_affine, save_torchscript
 
@@ -94,14 +96,42 @@ def test_without_a_compiler_it_says_which_image_has_one(
     assert list((tmp_path / "cache" / "compiled").iterdir()) == []
 
 
-def test_what_the_compiler_says_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiler = tmp_path / "g++"
-    compiler.write_text(
-        '#!/bin/sh\ncase "$*" in *--version*) echo "g++ 12.2.0"; exit 0;; esac\n'
-        'echo "model.cpp:7:1: error: out of tea" >&2\nexit 1\n'
-    )
+def played(folder: Path, does: str) -> str:
+    """Return the path of a compiler that can tell its version, and does this when it is to compile."""
+    compiler = folder / "g++"
+    version = 'case "$*" in *--version*) echo "g++ 12.2.0"; exit 0;; esac'
+    compiler.write_text(f"#!/bin/sh\n{version}\n{does}\n")
     compiler.chmod(0o755)
-    monkeypatch.setenv("CXX", str(compiler))
+    return str(compiler)
+
+
+def test_a_process_that_is_killed_while_it_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", played(tmp_path, "kill -9 $PPID"))
+    file = save_affine(tmp_path / "affine.pt2")
+    with runtime(tmp_path, f"file://{file}", OPTIMIZE="compile") as process:
+        assert process.wait(LONG) != 0
+        words = process.last_words()
+    assert words is not None
+    assert not words.permanent  # the next start may find more memory
+    assert "the process that compiles was ended by signal 9; is memory enough?" in words.message
+
+
+def test_a_server_that_is_to_end_ends_what_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = tmp_path / "note"
+    monkeypatch.setenv("CXX", played(tmp_path, f"echo $PPID $$ >> {note}; exec sleep 1000"))
+    file = save_affine(tmp_path / "affine.pt2")
+    with runtime(tmp_path, f"file://{file}", OPTIMIZE="compile") as process:
+        process.wait_listening()
+        eventually(lambda: note.exists() and note.read_text().endswith("\n"), "compiling", LONG)
+        compiling, compiler = map(int, note.read_text().splitlines()[0].split())
+        process.terminate()
+        process.wait()
+        eventually(lambda: ended(compiling), "ended")
+        os.kill(compiler, signal.SIGKILL)  # in a container it would go with the first process
+
+
+def test_what_the_compiler_says_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", played(tmp_path, 'echo "model.cpp:7:1: error: out of tea" >&2; exit 1'))
     told = refused(tmp_path, save_affine(tmp_path / "affine.pt2"), OPTIMIZE="compile")
     assert "torch does not compile it: model.cpp:7:1: error: out of tea; set it to none" in told
 
