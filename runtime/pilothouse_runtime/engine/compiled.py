@@ -101,9 +101,8 @@ def _compile(order: Order, folder: Path) -> None:
     work = part / "work"  # Python's and the compiler's; the package holds all that is needed
     work.mkdir()
     done = subprocess.run(
-        [sys.executable, "-m", _PROGRAM],
+        [sys.executable, "-P", "-m", _PROGRAM],  # nothing from wherever this server was started
         input=json.dumps(asked),
-        cwd=work,
         env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(work), "TMPDIR": str(work)},
         capture_output=True,
         text=True,

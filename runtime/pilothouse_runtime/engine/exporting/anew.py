@@ -6,6 +6,7 @@ name that is made up, and texts that are arguments of operators are looked at.
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -28,6 +29,13 @@ _CHECKS: Final = frozenset(
         _ATEN._assert_tensor_metadata.default,
     }
 )
+# What traced TorchScript does with sizes: it makes tensors of them, and numbers again of what comes out.
+_ARITHMETIC: Final[Mapping[Any, Any]] = {
+    _ATEN.floor_divide.default: operator.floordiv,
+    _ATEN.mul.Tensor: operator.mul,
+    _ATEN.add.Tensor: operator.add,
+    _ATEN.sub.Tensor: operator.sub,
+}
 _SIZES: Final[Mapping[Any, Any]] = {_ATEN.size.int: _ATEN.sym_size.int}  # the first gives no free sizes
 
 
@@ -63,6 +71,7 @@ def export_anew(
 def _renamed(module: fx.GraphModule, constants: Mapping[int, Any]) -> fx.GraphModule:
     graph, root = fx.Graph(), nn.Module()
     new: dict[fx.Node, Any] = {}
+    sizes: dict[fx.Node, Any] = {}  # tensors that stand for a size, as the number
     position = 0
 
     def moved(value: Any) -> Any:
@@ -81,12 +90,46 @@ def _renamed(module: fx.GraphModule, constants: Mapping[int, Any]) -> fx.GraphMo
         elif node.op == "call_function":
             if node.target in _CHECKS:
                 continue
+            if (size := _size(module, graph, node, new, sizes)) is not None:
+                new[node] = sizes[node] = size
+                continue
             arguments = map_aggregate(node.args, moved), map_aggregate(node.kwargs, moved)
             map_aggregate(arguments, _check_text)
             new[node] = graph.call_function(_SIZES.get(node.target, node.target), *arguments)
         else:
             raise UncompilableError(f"its graph has a node of kind {node.op}")
     return fx.GraphModule(root, graph)
+
+
+def _size(
+    module: fx.GraphModule,
+    graph: fx.Graph,
+    node: fx.Node,
+    new: Mapping[fx.Node, Any],
+    sizes: Mapping[fx.Node, Any],
+) -> Any:
+    """Return the number that a node computes from sizes, or None where it does something else."""
+    if node.target is torch.tensor:
+        return new[node.args[0]] if isinstance(node.args[0], fx.Node) else node.args[0]
+    if not any(given in sizes for given in node.all_input_nodes):
+        return None
+    if node.target is _ATEN.Int.Tensor:
+        return new[node.all_input_nodes[0]]
+    numbers = [_number(module, given, sizes) for given in node.args[:2]]
+    if node.target not in _ARITHMETIC or None in numbers or len(node.args) + len(node.kwargs) > len(numbers):
+        return None
+    return graph.call_function(_ARITHMETIC[node.target], tuple(numbers))
+
+
+def _number(module: fx.GraphModule, value: Any, sizes: Mapping[fx.Node, Any]) -> Any:
+    """Return a size, or a whole number that a graph holds, or None."""
+    if not isinstance(value, fx.Node):
+        return value if type(value) is int else None
+    if value.op == "get_attr":
+        held = _attribute(module, str(value.target))
+        whole = isinstance(held, torch.Tensor) and held.dim() == 0 and held.dtype is torch.int64
+        return int(held) if whole else None
+    return sizes.get(value)
 
 
 def _held(graph: fx.Graph, root: nn.Module, value: Any, number: int) -> fx.Node:
