@@ -7,6 +7,7 @@ of the best of many runs, so that other work on the machine changes them little.
 from __future__ import annotations
 
 import logging
+import tempfile
 import time
 from pathlib import Path
 from typing import Final
@@ -14,11 +15,13 @@ from typing import Final
 import torch
 
 from dev.bench import models, places
-from pilothouse_runtime.core.settings import Optimize
+from pilothouse_runtime.core.errors import LoadError
+from pilothouse_runtime.core.settings import Format, Optimize
 from pilothouse_runtime.core.tensors import Datatype, Tensor
 from pilothouse_runtime.engine.backends import torchscript
 from pilothouse_runtime.engine.likeness import deviation
 from pilothouse_runtime.engine.model import LoadedModel, Options
+from pilothouse_runtime.engine.optimizing import FORMATS
 from pilothouse_runtime.engine.warmup import warm_up
 
 _MODELS: Final = ("resnet18", "transformer")
@@ -29,14 +32,24 @@ def main() -> None:
     """Measure the models that take long enough for it to matter."""
     torch.set_num_threads(1)
     files = places.models(print)
-    for name in _MODELS:
-        ways = {"plain torch": None} | {wanted: _load(files, name, wanted) for wanted in Optimize}
-        for rows in (1, 8):
-            _compare(name, rows, ways)
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in _MODELS:
+            ways: dict[str, LoadedModel | None] = {"plain torch": None}
+            for wanted in Optimize:
+                if wanted is not Optimize.NONE and Format.TORCHSCRIPT not in FORMATS[wanted]:
+                    print(f"{name}, {wanted}: not for {Format.TORCHSCRIPT}", flush=True)
+                    continue
+                try:
+                    ways[wanted] = _load(files, name, wanted, Path(scratch))
+                except LoadError as error:  # there may be no compiler
+                    print(f"{name}, {wanted}: {error.message}", flush=True)
+            for rows in (1, 8):
+                _compare(name, rows, ways)
 
 
-def _load(files: Path, name: str, wanted: Optimize) -> LoadedModel:
-    model = torchscript.load(files / f"{name}.pt", torch.device("cpu"), None, Options(optimize=wanted))
+def _load(files: Path, name: str, wanted: Optimize, scratch: Path) -> LoadedModel:
+    options = Options(optimize=wanted, scratch=scratch)
+    model = torchscript.load(files / f"{name}.pt", torch.device("cpu"), None, options)
     warm_up(model, 8)
     return model
 

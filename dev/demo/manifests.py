@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dev.images.recipe import OPERATOR, RUNTIME, RUNTIME_TENSORFLOW
+from dev.images.recipe import OPERATOR, RUNTIME, RUNTIME_COMPILE, RUNTIME_TENSORFLOW
 from dev.shell import ROOT
 
 Json = dict[str, Any]
@@ -19,6 +19,7 @@ _VALUES = {
     OPERATOR.name: ("", "image"),
     RUNTIME.name: ("runtime", "image"),
     RUNTIME_TENSORFLOW.name: ("runtime", "tensorflowImage"),
+    RUNTIME_COMPILE.name: ("runtime", "compileImage"),
 }
 _SECURITY = {
     "allowPrivilegeEscalation": False,

@@ -94,7 +94,7 @@ class _Build:
     def run(self) -> Image:
         """Build until what was built is what lies in the checkout, in which people work meanwhile."""
         while not _built(image := _image(self._recipe)):
-            base.ensure(self._buildah, self._tools, cache(), self._report)
+            base.ensure(self._buildah, self._tools, cache(), self._report, self._recipe.compiler)
             if environment := self._environment():
                 self._whole(image, environment)
         self._forget_old()
@@ -102,7 +102,7 @@ class _Build:
 
     def _environment(self) -> str | None:
         """The name of the image of the dependencies; None if the files changed while it was built."""
-        key = self._recipe.environment_key(base.key())
+        key = self._recipe.environment_key(base.key(self._recipe.compiler))
         name = f"localhost/pilothouse-{self._recipe.name}:{key}"
         if name not in self._buildah.images():
             found = wheels.ensure(self._recipe, _folder("wheels"), self._tools, self._report)
@@ -113,7 +113,7 @@ class _Build:
                 f"--volume={found}:/wheels:ro",
                 "--build-arg=PIP_ARGS=--no-index --find-links /wheels",
             )
-        if self._recipe.environment_key(base.key()) == key:
+        if self._recipe.environment_key(base.key(self._recipe.compiler)) == key:
             return name
         self._buildah.remove([name])
         return None
@@ -137,7 +137,7 @@ class _Build:
 
     def _dockerfile(self, image: str, *options: str) -> None:
         arguments = {
-            "BASE_IMAGE": base.base_image(),
+            "BASE_IMAGE": base.base_image(self._recipe.compiler),
             "BUILDER_IMAGE": base.builder_image(),
             "VERSION": self._recipe.version,
             "REVISION": _revision(self._recipe.checkout),
@@ -176,7 +176,7 @@ def cache() -> Path:
 
 
 def _image(recipe: Recipe) -> Image:
-    return Image(recipe.name, recipe.version, recipe.image_key(base.key()), _layout())
+    return Image(recipe.name, recipe.version, recipe.image_key(base.key(recipe.compiler)), _layout())
 
 
 def _layout() -> Layout:

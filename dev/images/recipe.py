@@ -21,12 +21,16 @@ class Recipe:
         sources: the files and folders that the Dockerfile copies as code.
         checkout: where the project lies.
         variant_of: the image whose Dockerfile this one is made from, with other requirements; "" for its own.
+        requirements: the name of its pinned requirements, where that is not its own.
+        compiler: Debian's package of one that it holds, or "".
     """
 
     name: str
     sources: tuple[str, ...]
     checkout: Path = CHECKOUT
     variant_of: str = ""
+    requirements: str = ""
+    compiler: str = ""
 
     @property
     def dockerfile(self) -> Path:
@@ -36,12 +40,13 @@ class Recipe:
     @property
     def arguments(self) -> dict[str, str]:
         """The build arguments that make this image and not another one of the same Dockerfile."""
-        return {"LOCK": self.name} if self.variant_of else {}
+        lock = {"LOCK": self.lock.stem} if self.variant_of else {}
+        return lock | ({"COMPILER": self.compiler} if self.compiler else {})
 
     @property
     def lock(self) -> Path:
         """The pinned requirements."""
-        return self.checkout / "requirements" / f"{self.name}.txt"
+        return self.checkout / "requirements" / f"{self.requirements or self.name}.txt"
 
     @property
     def version(self) -> str:
@@ -72,7 +77,11 @@ RUNTIME: Final = Recipe("runtime", ("runtime/pilothouse_runtime",))
 RECIPES: Final = (OPERATOR, RUNTIME)
 # Made only when it is asked for by name: most have no use for it.
 RUNTIME_TENSORFLOW: Final = Recipe("runtime-tensorflow", RUNTIME.sources, variant_of=RUNTIME.name)
-NAMES: Final = tuple(recipe.name for recipe in (*RECIPES, RUNTIME_TENSORFLOW))
+RUNTIME_COMPILE: Final = Recipe(
+    "runtime-compile", RUNTIME.sources, variant_of=RUNTIME.name, requirements=RUNTIME.name, compiler="g++"
+)
+VARIANTS: Final = (RUNTIME_TENSORFLOW, RUNTIME_COMPILE)
+NAMES: Final = tuple(recipe.name for recipe in (*RECIPES, *VARIANTS))
 
 
 def chosen(only: str | None) -> tuple[Recipe, ...]:
@@ -83,7 +92,7 @@ def chosen(only: str | None) -> tuple[Recipe, ...]:
     """
     if only is None:
         return RECIPES
-    found = tuple(recipe for recipe in (*RECIPES, RUNTIME_TENSORFLOW) if recipe.name == only)
+    found = tuple(recipe for recipe in (*RECIPES, *VARIANTS) if recipe.name == only)
     if not found:
         raise ValueError(f"image {only!r}: must be one of {', '.join(NAMES)}")
     return found

@@ -24,7 +24,7 @@ def ensure(recipe: Recipe, root: Path, tools: Tools, report: Report) -> Path:
     Raises:
         ImageError: pip finds no wheel for a requirement.
     """
-    folder = root / f"{recipe.name}-{recipe.wheels_key()}"
+    folder = root / f"{recipe.lock.stem}-{recipe.wheels_key()}"
     if not folder.exists():
         report.say(f"fetching the {recipe.name}'s dependencies")
         unfinished = Path(mkdtemp(dir=root))

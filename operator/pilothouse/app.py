@@ -141,6 +141,7 @@ class Operator:
             defaults=Defaults(
                 runtime_image=self._config.runtime_image,
                 tensorflow_image=self._config.tensorflow_image,
+                compile_image=self._config.compile_image,
                 budget_api=reader.served.budget_api,
                 autoscaler_api=reader.served.autoscaler_api,
                 prometheus=bool(self._config.prometheus_url),

@@ -28,6 +28,7 @@ class Config:
     Attributes:
         runtime_image: image of runtime pods where a spec names none.
         tensorflow_image: the same for models of the format tensorflow; empty for `runtime_image`.
+        compile_image: the same for models with runtime.optimize: compile; empty for `runtime_image`.
         namespaces: what to watch; empty means the whole cluster.
         lease_namespace: where the Lease is that decides who leads.
         log_level: a level's name as `logging` has it.
@@ -44,6 +45,7 @@ class Config:
     http_port: int
     prometheus_url: str = ""
     tensorflow_image: str = ""
+    compile_image: str = ""
     cache: Cache = NO_CACHE
 
     @classmethod
@@ -104,6 +106,7 @@ class Config:
             http_port=int(port),
             prometheus_url=prometheus,
             tensorflow_image=env.get("PILOTHOUSE_RUNTIME_TENSORFLOW_IMAGE", "").strip(),
+            compile_image=env.get("PILOTHOUSE_RUNTIME_COMPILE_IMAGE", "").strip(),
             cache=cache,
         )
 

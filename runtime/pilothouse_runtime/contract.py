@@ -30,7 +30,7 @@ ENV_MODEL_FORMAT: Final = "PILOTHOUSE_MODEL_FORMAT"
 ENV_MODEL_FACTORY: Final = "PILOTHOUSE_MODEL_FACTORY"
 ENV_MODEL_SIGNATURE: Final = "PILOTHOUSE_MODEL_SIGNATURE"
 ENV_DEVICE: Final = "PILOTHOUSE_DEVICE"
-ENV_OPTIMIZE: Final = "PILOTHOUSE_OPTIMIZE"  # none, bf16 or int8: what a model's large layers compute with
+ENV_OPTIMIZE: Final = "PILOTHOUSE_OPTIMIZE"  # none, compile, bf16, int8 or mmap: how the model is run
 ENV_REVISION: Final = "PILOTHOUSE_REVISION"
 # Seconds after SIGTERM for which the server still takes requests while it already says "not ready",
 # so that endpoints can propagate, and the most it then waits for what is in flight.

@@ -35,7 +35,7 @@ VALUES: dict[str, Json] = {
         "watchNamespaces": ["vision", "speech"],
         "replicas": 2,
         "logLevel": "debug",
-        "runtime": {"tensorflowImage": {"repository": ""}},
+        "runtime": {"tensorflowImage": {"repository": ""}, "compileImage": {"repository": ""}},
     },
     "everything": {
         "image": {
@@ -47,6 +47,7 @@ VALUES: dict[str, Json] = {
         "runtime": {
             "image": {"repository": "registry:5000/rt", "tag": "2"},
             "tensorflowImage": {"repository": "registry:5000/tf", "tag": "3"},
+            "compileImage": {"repository": "registry:5000/compile", "tag": "4"},
         },
         "serviceAccount": {"name": "robot", "annotations": {"a": "b"}},
         "podAnnotations": {"a": "b"},
@@ -143,12 +144,14 @@ def test_the_operator_understands_the_environment_that_it_is_given() -> None:
     assert config({}).namespaces == ()
     assert config({}).runtime_image == "pilothouse/runtime:0.1.0"
     assert config({}).tensorflow_image == "pilothouse/runtime-tensorflow:0.1.0"
+    assert config({}).compile_image == "pilothouse/runtime-compile:0.1.0"
     chosen = config(VALUES["namespaces"])
-    assert chosen.tensorflow_image == ""
+    assert (chosen.tensorflow_image, chosen.compile_image) == ("", "")
     assert chosen.namespaces == ("vision", "speech")
     assert chosen.log_level == "DEBUG"
     assert config(VALUES["everything"]).runtime_image == "registry:5000/rt:2"
     assert config(VALUES["everything"]).tensorflow_image == "registry:5000/tf:3"
+    assert config(VALUES["everything"]).compile_image == "registry:5000/compile:4"
     assert config(VALUES["everything"]).prometheus_url == "http://prometheus.monitoring:9090/base"
     assert config({}).prometheus_url == ""
     assert config(VALUES["everything"]).cache == Cache("/var/lib/models", "", 20 * 2**30)

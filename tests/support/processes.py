@@ -31,6 +31,12 @@ def private_bytes(pid: int) -> int:
     return 1024 * (sizes["Private_Dirty:"] + sizes["Private_Clean:"])
 
 
+def anonymous_bytes(pid: int) -> int:
+    """Return the memory of a process that is no page of any file."""
+    lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()[1:]
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("Anonymous:"))
+
+
 def served_by(pid: int, port: int) -> int:
     """Return how many clients have connections to a local IPv4 port that this process holds the other end of."""
     inodes = set()
@@ -42,3 +48,16 @@ def served_by(pid: int, port: int) -> int:
     local = f"{socket.htonl(0x7F000001):08X}:{port:04X}"
     rows = [line.split() for line in (_PROC / "net/tcp").read_text().splitlines()[1:]]
     return sum(row[1] == local and row[3] == _ESTABLISHED and f"socket:[{row[9]}]" in inodes for row in rows)
+
+
+def mapped_bytes(file: Path, pid: int | str = "self") -> dict[str, int]:
+    """Return what a process has of a file in its memory: sums over its mappings, by the names that smaps gives them."""
+    sums: dict[str, int] = {}
+    inside = False
+    for line in (_PROC / str(pid) / "smaps").read_text().splitlines():
+        first, *rest = line.split(maxsplit=5)
+        if not first.endswith(":"):
+            inside = rest[4:] == [str(file.resolve())]
+        elif inside and rest[-1:] == ["kB"]:
+            sums[first[:-1]] = sums.get(first[:-1], 0) + 1024 * int(rest[0])
+    return sums

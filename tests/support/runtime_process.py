@@ -86,10 +86,10 @@ class RuntimeProcess:
         """The server's base URL."""
         return f"http://127.0.0.1:{self.port}"
 
-    def wait_ready(self) -> None:
+    def wait_ready(self, patience: float = PATIENCE) -> None:
         """Wait until the server takes requests; fail with its last words if it ends first."""
         self.wait_listening()
-        eventually(lambda: self.get(contract.READY_PATH)[0] == 200 or self._ended(), "ready")
+        eventually(lambda: self.get(contract.READY_PATH)[0] == 200 or self._ended(), "ready", patience)
         assert self.process.poll() is None, self.lines
 
     def _ended(self) -> bool:
@@ -111,9 +111,9 @@ class RuntimeProcess:
         """Send SIGTERM."""
         self.process.send_signal(signal.SIGTERM)
 
-    def wait(self) -> int:
+    def wait(self, patience: float = PATIENCE) -> int:
         """Wait for the end and return the exit code."""
-        code = self.process.wait(timeout=PATIENCE)
+        code = self.process.wait(timeout=patience)
         self._reader.join(timeout=PATIENCE)
         return code
 
@@ -202,9 +202,9 @@ def validate(folder: Path, data: str, url: str, **environment: str) -> Validatio
     return validated(folder, start_validation(folder, data, url, **environment))
 
 
-def eventually(condition: Any, what: str) -> None:
+def eventually(condition: Any, what: str, patience: float = PATIENCE) -> None:
     """Wait until `condition()` is true; fail naming `what` when that takes too long."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not condition():
-        assert time.monotonic() < deadline, f"not {what} after {PATIENCE:g} s"
+        assert time.monotonic() < deadline, f"not {what} after {patience:g} s"
         time.sleep(0.05)

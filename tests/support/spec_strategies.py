@@ -135,7 +135,7 @@ RUNTIMES = st.fixed_dictionaries(
             {}, optional={"maxSize": st.sampled_from([1, 32, 4096]), "maxDelay": DURATIONS}
         ),
         "workers": st.sampled_from([1, 2, 64]),
-        "optimize": st.sampled_from(["none", "bf16", "int8"]),
+        "optimize": st.sampled_from(["none", "compile", "bf16", "int8", "mmap"]),
         "accessLog": st.booleans(),
         "explain": st.booleans(),
         "sampling": st.fixed_dictionaries(

@@ -39,11 +39,13 @@ class Device(StrEnum):
 
 
 class Optimize(StrEnum):
-    """What the large layers of a model compute with."""
+    """How a model is run otherwise than its file says."""
 
     NONE = "none"
+    COMPILE = "compile"
     BF16 = "bf16"
     INT8 = "int8"
+    MMAP = "mmap"
 
 
 class Batching(SpecModel):
@@ -117,8 +119,10 @@ class Runtime(SpecModel):
     )
     optimize: Optimize = Field(
         default=Optimize.NONE,
-        description="What linear layers and convolutions compute with on a CPU: none (as the file says), bf16, or int8 "
-        "(linear layers only). Answers are compared with the file's own before the model serves. Default: none.",
+        description="How the model is run on a CPU: none (as the file says); compile (to native code, when a pod "
+        "starts); bf16, or int8 (linear layers only) for what large layers compute with; mmap (weights stay pages of "
+        "the file, which pods of a node share). Answers are compared with the file's own before the model serves. "
+        "Default: none.",
         json_schema_extra=unfilled,
     )
     access_log: bool = Field(

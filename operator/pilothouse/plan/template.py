@@ -33,6 +33,7 @@ class Defaults:
         autoscaler_api: API version in which it serves HorizontalPodAutoscalers with metrics.
         prometheus: whether the operator knows a Prometheus to ask.
         tensorflow_image: image of the runtime for models of the format tensorflow; `runtime_image` where empty.
+        compile_image: that of the runtime for models that are compiled when a pod starts; `runtime_image` where empty.
         cache: where pods share what they fetch.
     """
 
@@ -41,6 +42,7 @@ class Defaults:
     autoscaler_api: str = "autoscaling/v2"
     prometheus: bool = False
     tensorflow_image: str = ""
+    compile_image: str = ""
     cache: Cache = NO_CACHE
 
 
@@ -55,8 +57,7 @@ def pod_template(name: str, revision: str, spec: ModelDeploymentSpec, defaults: 
     """
     runtime = spec.runtime
     claim = claim_of(spec.model.uri)
-    by_format = defaults.tensorflow_image if spec.model.format is Format.TENSORFLOW else ""
-    image = runtime.image or by_format or defaults.runtime_image
+    image = runtime.image or _special_image(spec, defaults) or defaults.runtime_image
     fetching = Fetching(
         spec.model.uri, spec.model.digest, spec.model.secret_name, image, defaults.cache, field="model"
     )
@@ -94,6 +95,13 @@ def _drift_data(spec: ModelDeploymentSpec, image: str, cache: Cache) -> Fetching
         field="runtime.drift",
         place=DRIFT_PLACE,
     )
+
+
+def _special_image(spec: ModelDeploymentSpec, defaults: Defaults) -> str:
+    """Return the image that holds what only some models need, or ""."""
+    if spec.model.format is Format.TENSORFLOW:
+        return defaults.tensorflow_image
+    return defaults.compile_image if spec.runtime.optimize is Optimize.COMPILE else ""
 
 
 def _container(

@@ -22,9 +22,9 @@ from pilothouse_runtime.cli.curl import NotAnsweredError, get, working_line
 from pilothouse_runtime.cli.usage import command, count, existing, number, port, show, tell
 from pilothouse_runtime.core.errors import LoadError
 from pilothouse_runtime.core.manifest import GOLDEN_FILE, MANIFEST_FILE, name_and_version
+from pilothouse_runtime.engine.forked import end_with_parent
 from pilothouse_runtime.engine.golden import read_golden
 from pilothouse_runtime.engine.source import LocalFile
-from pilothouse_runtime.workers.unix import end_with_parent
 
 _DESCRIPTION = """\
 Serve one model on this machine, with no cluster: the same server that the operator runs in pods, over REST and gRPC

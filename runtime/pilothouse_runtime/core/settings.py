@@ -43,11 +43,13 @@ class Device(StrEnum):
 
 
 class Optimize(StrEnum):
-    """What the large layers of a model compute with; NONE is what the file says."""
+    """How a model is run otherwise than its file says; NONE is as it says, but for what changes no answer."""
 
     NONE = "none"
+    COMPILE = "compile"
     BF16 = "bf16"
     INT8 = "int8"
+    MMAP = "mmap"
 
 
 @dataclass(frozen=True)

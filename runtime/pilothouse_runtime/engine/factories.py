@@ -12,21 +12,72 @@ from typing import Any
 import torch
 from torch import nn
 
-from pilothouse_runtime.core.tensors import Signature
-from pilothouse_runtime.engine.failures import first_cause, unloadable
+from pilothouse_runtime.core.errors import RequestError
+from pilothouse_runtime.core.settings import Optimize
+from pilothouse_runtime.core.tensors import Signature, Tensor
+from pilothouse_runtime.engine.failures import first_cause, not_optimizable, unloadable
+from pilothouse_runtime.engine.likeness import copies
+from pilothouse_runtime.engine.mapped import aligned, check_mapped
+from pilothouse_runtime.engine.model import PLAIN, Options
+from pilothouse_runtime.engine.optimizing import answers_of_the_file, compared, unfit
 from pilothouse_runtime.engine.torch_model import TorchModel
 
 _LINES = 4  # of torch's list of what does not fit
 
 
 class NetworkModel(TorchModel):
-    """A module of an installed package with weights from a file; inputs go by name where forward has these names."""
+    """A module of an installed package with weights from a file; inputs go by name where forward has these names.
 
-    def __init__(self, network: nn.Module, signature: Signature | None, device: torch.device) -> None:
+    Args:
+        tensors: the file's, which are mapped, by the names that they have in the network.
+        path: of the file.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        signature: Signature | None,
+        device: torch.device,
+        tensors: Mapping[str, torch.Tensor],
+        path: Path,
+        options: Options = PLAIN,
+    ) -> None:
         super().__init__(signature, device, (*network.parameters(), *network.buffers()))
         self._network = network
+        self._path = path
+        self._tensors = tensors if options.optimize is Optimize.MMAP else None
         names = [spec.name for spec in signature.inputs] if signature else []
         self._keywords = names if set(names) <= set(inspect.signature(network.forward).parameters) else []
+
+    def settle(self, inputs: Sequence[Tensor]) -> float | None:
+        """See `LoadedModel`."""
+        tensors, self._tensors = self._tensors, None
+        if tensors is not None:
+            wanted = Optimize.MMAP
+            want = answers_of_the_file(wanted, lambda: self._answers(inputs))
+            self._map(tensors)
+            try:
+                got = self._answers(inputs)
+            except RequestError as error:
+                raise unfit(wanted, error) from error
+            compared(wanted, got, want)
+        return None
+
+    def _answers(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        return copies(self.run(copies(inputs)))
+
+    def _map(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Let the network's weights be the file's own pages: copies, of which it has had its own, are let go."""
+        mine = self._network.state_dict()
+        for name, tensor in tensors.items():
+            if mine[name].dtype is not tensor.dtype:
+                raise not_optimizable(
+                    Optimize.MMAP,
+                    f"{name} is {_type(tensor)} in the file and {_type(mine[name])} in the network, which so needs a"
+                    " copy of its own: save the weights in the type of the network",
+                )
+        self._network.load_state_dict(aligned(tensors), assign=True)
+        check_mapped(self._path, [*self._network.parameters(), *self._network.buffers()])
 
     def call(self, inputs: Sequence[torch.Tensor]) -> Any:
         """Run forward."""
@@ -59,6 +110,10 @@ def network_of(
         told = " ".join(lines[1:_LINES] or lines)
         raise unloadable(f"{path.name} does not fit the network of {factory}: {told}") from None
     return network.to(device).eval()
+
+
+def _type(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _made(path: Path, factory: str) -> nn.Module:

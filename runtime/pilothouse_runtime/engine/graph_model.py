@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple
 
 import torch
+from torch import fx
 
 from pilothouse_runtime.core.errors import RequestError
+from pilothouse_runtime.core.manifest import fields_of
 from pilothouse_runtime.core.settings import Optimize
 from pilothouse_runtime.core.tensors import Signature, Tensor
+from pilothouse_runtime.engine.compiled import Order, compiled_function
 from pilothouse_runtime.engine.failures import first_cause, not_optimizable
-from pilothouse_runtime.engine.likeness import copies, deviation, difference
+from pilothouse_runtime.engine.likeness import copies, difference
 from pilothouse_runtime.engine.model import PLAIN, Options
+from pilothouse_runtime.engine.optimizing import answers_of_the_file, compared, unfit
 from pilothouse_runtime.engine.scripted import NotStraightError
 from pilothouse_runtime.engine.torch_model import TorchModel
 
@@ -26,9 +32,6 @@ Way = tuple[
     str, Callable[[], Function | None]
 ]  # a name, and what makes it; None where the model has no such way
 
-# How far off answers may be, as a part of the largest number of an output. bfloat16 has 8 bits, of which errors of a
-# few layers take some; int8 rounds to a 254th of the largest weight of an output, and of the largest input of a row.
-TOLERANCES: Final[Mapping[Optimize, float]] = {Optimize.BF16: 0.02, Optimize.INT8: 0.05}
 AS_IT_IS: Final = "as it is"
 _BUDGET: Final = 0.03  # seconds in which a way is run again, to know better what it takes
 _MOST_RUNS: Final = 20
@@ -46,15 +49,32 @@ class Took(NamedTuple):
 _NEVER: Final = Took(float("inf"), float("inf"))
 
 
+class Graph(NamedTuple):
+    """A model as a graph.
+
+    Attributes:
+        constants: by position, what placeholders that are no tensors must be.
+        names: of its leaves, where it returns a dict; else ().
+        checked: sizes that do not go together are refused before it is run.
+    """
+
+    module: fx.GraphModule
+    constants: Mapping[int, Any]
+    names: tuple[str, ...]
+    checked: bool
+
+
 class GraphModel(TorchModel):
     """A model whose `function` may be another than the file has, once it is settled.
+
+    Args:
+        path: of its file.
 
     Attributes:
         keeps: whether the file's own way is kept where another is only as fast.
     """
 
     keeps: ClassVar[bool] = True
-    optimizable = True
 
     def __init__(
         self,
@@ -62,11 +82,14 @@ class GraphModel(TorchModel):
         signature: Signature | None,
         device: torch.device,
         weights: Iterable[torch.Tensor],
+        path: Path,
         max_rows: int | None = None,
         options: Options = PLAIN,
     ) -> None:
         super().__init__(signature, device, weights, max_rows)
         self.function = function
+        self._path = path
+        self._scratch = options.scratch
         self._optimize = options.optimize
         self.may_fuse = self.device == "cpu" and not options.gradients
         self.way = AS_IT_IS
@@ -85,16 +108,14 @@ class GraphModel(TorchModel):
         A model that has a memory, throws dice, or does not take made-up numbers cannot be compared: it is left as it
         is.
         """
+        if self._optimize is not Optimize.NONE:
+            return self._optimized(inputs)
         try:
             want, _ = self._measured(inputs)
             answers, before = self._measured(inputs)
             obstacle = "it answers otherwise each time" if difference(answers, want) else ""
         except RequestError as error:
             obstacle = f"it does not take made-up inputs ({error.message})"
-        if self._optimize is not Optimize.NONE:
-            if obstacle:
-                raise not_optimizable(self._optimize, f"{obstacle}, so that it cannot be checked")
-            return self._optimized(inputs, want)
         if obstacle:
             return None
         best = before if self.keeps else _NEVER
@@ -121,9 +142,10 @@ class GraphModel(TorchModel):
         log.info("the model is run %s", self.way, extra={"seconds": round(best.wall, 6)})
         return best.wall
 
-    def _optimized(self, inputs: Sequence[Tensor], want: Sequence[Tensor]) -> float:
+    def _optimized(self, inputs: Sequence[Tensor]) -> float:
         """Run as the user asked for from now on, if that changes the answers by no more than is stated."""
         wanted = self._optimize
+        want = answers_of_the_file(wanted, lambda: self._measured(inputs)[0])
         try:
             function = self.optimized(wanted)
             if function is None:
@@ -132,14 +154,11 @@ class GraphModel(TorchModel):
             self._measured(inputs)
             answers, took = self._measured(inputs)
         except (RequestError, NotStraightError) as error:
-            raise not_optimizable(wanted, f"the model cannot be run so: {first_cause(error)}") from error
-        off, name = deviation(answers, want)
-        if not off <= TOLERANCES[wanted]:
-            found = f"changes output {name!r} by {off:.2%} of its largest number for made-up inputs"
-            raise not_optimizable(wanted, f"that {found}, and {TOLERANCES[wanted]:.0%} is what it may")
+            raise unfit(wanted, error) from error
+        off = compared(wanted, answers, want)
         self.way = wanted
         log.info(
-            "the model is run in %s, %.3f %% off", wanted, 100 * off, extra={"seconds": round(took.wall, 6)}
+            "the model is run as %s, %.3f %% off", wanted, 100 * off, extra={"seconds": round(took.wall, 6)}
         )
         return took.wall
 
@@ -150,6 +169,31 @@ class GraphModel(TorchModel):
         Raises:
             NotStraightError: its graph is not known.
         """
+
+    @abstractmethod
+    def graph(self) -> Graph:
+        """Return the model as a graph. What was kept for it is let go.
+
+        Raises:
+            NotStraightError: its graph is not known.
+        """
+
+    def compiled(self) -> Function:
+        """Return the model compiled for this CPU.
+
+        Raises:
+            LoadError: OptimizationFailed; see `compiled_function`.
+        """
+        if self._scratch is None:
+            raise not_optimizable(Optimize.COMPILE, "there is no folder to compile in")
+        inputs = self.signature.inputs if self.signature else ()
+        outputs = self.signature.outputs if self.signature else ()
+        signature = {
+            "inputs": [fields_of(spec) for spec in inputs],
+            "outputs": [fields_of(spec) for spec in outputs],
+        }
+        order = Order(str(self._path.resolve()), self.format, json.dumps(signature))
+        return compiled_function(order, self._scratch)
 
     def _tried(self, inputs: Sequence[Tensor], want: Sequence[Tensor]) -> tuple[str, Took]:
         """Return what is wrong with the answers, or "", and what a run takes at best, once it has compiled."""

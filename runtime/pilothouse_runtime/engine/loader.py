@@ -16,6 +16,7 @@ from pilothouse_runtime.core.states import Phase, Readiness
 from pilothouse_runtime.engine.failures import no_gpu, not_optimizable
 from pilothouse_runtime.engine.limits import usable_cpus
 from pilothouse_runtime.engine.model import LoadedModel, Options
+from pilothouse_runtime.engine.optimizing import FORMATS
 from pilothouse_runtime.engine.packed import choose
 from pilothouse_runtime.engine.profile import load_profile
 from pilothouse_runtime.engine.registry import Backend
@@ -59,7 +60,12 @@ def load(settings: Settings, source: Source, readiness: Readiness) -> Loaded:
     file = fetch(settings.uri, settings.digest, source, lambda message: tell(Phase.PULLING, message))
     readiness.began_earlier(file.seconds)
     tell(Phase.VERIFIED, f"sha256:{settings.digest}" if settings.digest else "no digest given")
-    options = Options(settings.factory, optimize=settings.optimize, gradients=settings.explain)
+    options = Options(
+        settings.factory,
+        optimize=settings.optimize,
+        gradients=settings.explain,
+        scratch=source.cache_dir,
+    )
     chosen = choose(file.path, settings.format, settings.signature, verified=bool(settings.digest))
     selected = select(chosen.path, chosen.format, chosen.signature, options, file.content_type)
     backend, name = selected.backend, selected.path.name
@@ -72,7 +78,8 @@ def load(settings: Settings, source: Source, readiness: Readiness) -> Loaded:
     model = selected.load(device)
     log.info("%s runs on %s", name, model.device)
     _check_optimizable(model, settings.optimize)
-    tell(Phase.WARMING, "running the model for the first time")
+    compiling = "compiling the model, and " if settings.optimize is Optimize.COMPILE else ""
+    tell(Phase.WARMING, f"{compiling}running the model for the first time")
     warm = selected.warm_up(model, settings.batch_max_size)
     description = ModelDescription(
         model.format, model.platform, model.signature, warm.max_batch, model.weight_bytes
@@ -96,9 +103,11 @@ def _check_explainable(settings: Settings, backend: Backend) -> None:
 def _check_optimizable(model: LoadedModel, wanted: Optimize) -> None:
     if wanted is Optimize.NONE:
         return
-    if not model.optimizable or model.device != "cpu":
+    if model.format not in FORMATS[wanted] or model.device != "cpu":
+        able = ", ".join(sorted(FORMATS[wanted]))
         raise not_optimizable(
-            wanted, f"a model of format {model.format} on {model.device} cannot be changed so"
+            wanted,
+            f"a model of format {model.format} on {model.device} cannot be changed so; on cpu, those of {able} can",
         )
     if model.signature is None:
         raise not_optimizable(

@@ -29,14 +29,17 @@ class Options:
     Attributes:
         factory: module:function that makes the network for a file that holds weights only, or "".
         tokenizer: the folder of the tokenizer where it is not the model's.
-        optimize: what its large layers are to compute with.
+        optimize: how it is to be run otherwise than its file says.
         gradients: whether it is to be explained by them: fused layers have none.
+        scratch: a folder of this container's own, where what is compiled is kept for its next start; without one,
+            nothing is compiled.
     """
 
     factory: str = ""
     tokenizer: Path | None = None
     optimize: Optimize = Optimize.NONE
     gradients: bool = False
+    scratch: Path | None = None
 
 
 PLAIN: Final = Options()
@@ -49,7 +52,6 @@ class LoadedModel(ABC):
         device: where it runs, "cpu" or "cuda".
         weight_bytes: of its parameters, buffers and constants, as far as they are known.
         max_rows: the most that the model's file allows as the size of a free first dimension, or None.
-        optimizable: whether `settle` can do what `Options.optimize` asks for.
         misfit: what an error of its library says when the inputs do not go together; anything else is the model's own
             failure.
         reentrant: whether it may be run by several threads at the same time.
@@ -57,7 +59,6 @@ class LoadedModel(ABC):
 
     format: ClassVar[Format]
     platform: ClassVar[str]
-    optimizable: ClassVar[bool] = False
     misfit: ClassVar[re.Pattern[str]] = re.compile(r"(?!)")
     reentrant: ClassVar[bool] = True
 

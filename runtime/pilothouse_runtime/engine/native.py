@@ -1,18 +1,20 @@
-"""What a package of native code (AOTInductor) was compiled for, read without running any of it."""
+"""Packages of native code (AOTInductor): what one was compiled for, read without running any of it; and loading it."""
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 
 # In the package's metadata, beside those of torch's own; packages that `pack` did not write lack it.
 TORCH_KEY: Final = "PILOTHOUSE_TORCH"
 
+_MOST_RUNNERS: Final = 8  # as many as `threads.share` makes of one process
 # Of what torch calls an instruction set, the features of a CPU by torch's names. Others are not known here, and not
 # checked: those of other machines than x86_64.
 _FEATURES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -78,3 +80,22 @@ def needs_of(path: Path) -> Needs:
         told.get("AOTI_CPU_ISA", ""),
         told.get(TORCH_KEY, ""),
     )
+
+
+def native_program(path: Path, *, checks: bool = True) -> Any:
+    """Load a package, which runs its code in this process.
+
+    Args:
+        checks: its code looks at the sizes and types of inputs before it uses them. In this process, from now on.
+    Raises:
+        RuntimeError: torch cannot load it.
+    """
+    if checks:
+        os.environ.setdefault("AOTI_RUNTIME_CHECK_INPUTS", "1")
+    # Not aoti_load_package: that asks a C++ compiler which instructions this CPU has.
+    return torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, _runners(), -1)
+
+
+def _runners() -> int:
+    """Return how many runs there may be at the same time: more wait for each other. They share the weights."""
+    return min(torch.get_num_threads(), _MOST_RUNNERS)

@@ -19,7 +19,7 @@ from pilothouse_runtime.contract import ENV_WORKERS, FailureReason
 from pilothouse_runtime.core.errors import LoadError
 from pilothouse_runtime.core.settings import Settings, bad_setting
 from pilothouse_runtime.core.states import Phase
-from pilothouse_runtime.engine.forked import stay_single, threads_for
+from pilothouse_runtime.engine.forked import end_with_parent, stay_single, threads_for
 from pilothouse_runtime.engine.loader import load
 from pilothouse_runtime.engine.memory import tidy
 from pilothouse_runtime.process import exit_now
@@ -27,7 +27,7 @@ from pilothouse_runtime.server import Place
 from pilothouse_runtime.workers.board import LOADER, Board, index_of
 from pilothouse_runtime.workers.patience import Patience, Pulse
 from pilothouse_runtime.workers.reports import Reporter, ToldReadiness
-from pilothouse_runtime.workers.unix import end_with_parent, how_it_ended
+from pilothouse_runtime.workers.unix import how_it_ended
 from pilothouse_runtime.workers.worker import Inheritance, work
 
 log = logging.getLogger(__name__)

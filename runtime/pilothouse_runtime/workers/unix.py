@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import signal
 import socket
-from typing import Final
-
-_PR_SET_PDEATHSIG: Final = 1  # prctl(2)
-
-
-def end_with_parent(parent: int) -> None:
-    """Let the kernel kill this process when its parent, whose id is given, dies; or at once if it has."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def reserve(host: str, port: int) -> socket.socket:

@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from dev.images.recipe import OPERATOR, RECIPES, RUNTIME_TENSORFLOW, Recipe, chosen, digest
+from dev.images import base
+from dev.images.recipe import (
+    OPERATOR,
+    RECIPES,
+    RUNTIME,
+    RUNTIME_COMPILE,
+    RUNTIME_TENSORFLOW,
+    VARIANTS,
+    Recipe,
+    chosen,
+    digest,
+)
 
 _FILES = {
     "pyproject.toml": '[project]\nversion = "1.2.3"\n',
@@ -101,14 +112,22 @@ def test_digest_sees_the_borders_between_parts() -> None:
 
 def test_an_unknown_image_is_refused_with_the_known_ones() -> None:
     with pytest.raises(
-        ValueError, match="image 'router': must be one of operator, runtime, runtime-tensorflow"
+        ValueError,
+        match="image 'router': must be one of operator, runtime, runtime-tensorflow, runtime-compile",
     ):
         chosen("router")
     assert chosen(None) == RECIPES
     assert chosen("runtime-tensorflow") == (RUNTIME_TENSORFLOW,)
+    assert chosen("runtime-compile") == (RUNTIME_COMPILE,)
 
 
-@pytest.mark.parametrize("recipe", [*RECIPES, RUNTIME_TENSORFLOW], ids=lambda recipe: recipe.name)
+def test_the_image_with_a_compiler_has_the_runtimes_dependencies() -> None:
+    assert RUNTIME_COMPILE.lock == RUNTIME.lock
+    assert RUNTIME_COMPILE.arguments == {"LOCK": "runtime", "COMPILER": "g++"}
+    assert base.key("g++") != base.key()
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES, *VARIANTS], ids=lambda recipe: recipe.name)
 class TestThisCheckout:
     def test_the_dockerfile_copies_the_sources_and_the_lock(self, recipe: Recipe) -> None:
         text = recipe.dockerfile.read_text()

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from pilothouse.api.parse import parse
+from pilothouse.api.runtime import Optimize
 from pilothouse.plan.seen import Json
 from pilothouse.plan.template import Defaults, pod_template
+from pilothouse_runtime.core.settings import Optimize as Known
 from pilothouse_runtime.core.settings import Sampling, read_settings
 from tests.support.spec_strategies import model_deployment
 from tests.support.world import World, model
@@ -41,6 +43,30 @@ def test_models_of_tensorflow_run_in_its_image(format_: str, chosen: str, image:
     assert template["spec"]["containers"][0]["image"] == image
     without = pod_template("digits", "digits-1", spec, Defaults("runtime:1"))
     assert without["spec"]["containers"][0]["image"] == (chosen or "runtime:1")
+
+
+@pytest.mark.parametrize(
+    ("optimize", "chosen", "image"),
+    [
+        ("compile", "", "compile:1"),
+        ("compile", "own:2", "own:2"),
+        ("bf16", "", "runtime:1"),
+        ("none", "", "runtime:1"),
+    ],
+)
+def test_models_that_are_compiled_run_where_there_is_a_compiler(
+    optimize: str, chosen: str, image: str
+) -> None:
+    spec = parse(
+        model_deployment(
+            {"model": {"uri": "s3://models/m.pt2"}, "runtime": {"image": chosen, "optimize": optimize}}
+        )
+    )
+    with_compiler = Defaults("runtime:1", compile_image="compile:1")
+    pod = pod_template("digits", "digits-1", spec, with_compiler)["spec"]
+    assert [part["image"] for part in (*pod["initContainers"], *pod["containers"])] == [image, image]
+    without = pod_template("digits", "digits-1", spec, Defaults("runtime:1"))["spec"]
+    assert without["containers"][0]["image"] == (chosen or "runtime:1")
 
 
 def environment(**runtime: Any) -> dict[str, str]:
@@ -126,7 +152,9 @@ def test_the_runtime_reads_how_many_workers_there_are_to_be() -> None:
 
 
 def test_the_runtime_reads_what_to_compute_with() -> None:
-    assert read_settings(environment(optimize="int8")).optimize == "int8"
+    for way in Optimize:
+        assert read_settings(environment(optimize=way.value)).optimize == way.value
+    assert [*Optimize] == [*Known]
     assert read_settings(environment()).optimize == "none"
 
 

@@ -19,6 +19,7 @@ from pilothouse_runtime.engine import graph_model
 from pilothouse_runtime.engine.backends import exported, torchscript
 from pilothouse_runtime.engine.likeness import deviation
 from pilothouse_runtime.engine.model import Options
+from pilothouse_runtime.engine.optimizing import TOLERANCES
 from pilothouse_runtime.engine.warmup import warm_up
 from tests.support import odd_rows
 from tests.support.tiny_models import Moody, save_exported, save_torchscript
@@ -66,7 +67,7 @@ def test_answers_are_near_and_batches_are_right(tmp_path: Path, kind: str, optim
     with torch.inference_mode():
         want = [Tensor("output_0", Datatype.FP32, module(x).numpy())]
     off, _ = deviation(model.run([Tensor("x", Datatype.FP32, x.numpy())]), want)
-    assert 0 < off < 2 * graph_model.TOLERANCES[optimize]  # other inputs than those that were checked
+    assert 0 < off < 2 * TOLERANCES[optimize]  # other inputs than those that were checked
 
 
 def refusal(module: nn.Module, folder: Path, optimize: Optimize, x: list[int]) -> str:

@@ -5,7 +5,6 @@ Only where the spec says so: native code may do anything that the container may,
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from pilothouse_runtime.core.settings import Format
 from pilothouse_runtime.core.tensors import Signature
 from pilothouse_runtime.engine.failures import first_cause, unloadable
 from pilothouse_runtime.engine.model import PLAIN, Options
-from pilothouse_runtime.engine.native import needs_of
+from pilothouse_runtime.engine.native import native_program, needs_of
 from pilothouse_runtime.engine.torch_model import TorchModel
 
 
@@ -63,12 +62,9 @@ def load(
         raise _broken(path, error) from error
     if lacking := needs.lacking(device.type):
         raise unloadable(f"{path.name} {lacking}; compile it anew for this one, or serve it uncompiled")
-    if needs.torch:
-        # The code then looks at sizes and types first. What `pack` did not write might refuse single rows for it.
-        os.environ.setdefault("AOTI_RUNTIME_CHECK_INPUTS", "1")
     try:
-        # Not aoti_load_package: that asks a C++ compiler which instructions this CPU has.
-        program = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1)
+        # What `pack` did not write might refuse single rows if it looked at sizes.
+        program = native_program(path, checks=bool(needs.torch))
         model = CompiledModel(program, declared, device, path.stat().st_size)
     except Exception as error:
         raise _broken(path, error) from error

@@ -34,7 +34,8 @@ from pilothouse_runtime.engine.backends.program import plain_function
 from pilothouse_runtime.engine.datatypes import datatype_of_torch
 from pilothouse_runtime.engine.failures import UnservableError, first_cause, unloadable
 from pilothouse_runtime.engine.fused import fuse
-from pilothouse_runtime.engine.graph_model import Function, GraphModel, Way
+from pilothouse_runtime.engine.graph_model import Function, Graph, GraphModel, Way
+from pilothouse_runtime.engine.mapped import MappedRecords, check_mapped
 from pilothouse_runtime.engine.model import PLAIN, Options, Shapes
 from pilothouse_runtime.engine.results import are_positions, name_leaves
 
@@ -62,6 +63,7 @@ class ExportedModel(GraphModel):
         program: ExportedProgram,
         signature: Signature,
         device: torch.device,
+        path: Path,
         options: Options = PLAIN,
     ) -> None:
         arguments = _arguments(program)
@@ -72,7 +74,8 @@ class ExportedModel(GraphModel):
         module = program.module(check_guards=False)
         self._constants = {index: value for index, (name, value) in enumerate(arguments) if not name}
         function = plain_function(module, self._constants)
-        super().__init__(function, signature, device, weights, _max_rows(self._sizes, self._ranges), options)
+        most = _max_rows(self._sizes, self._ranges)
+        super().__init__(function, signature, device, weights, path, most, options)
         self._module: fx.GraphModule | None = module
         # Copies, as a node leads to its graph, and that to all weights.
         self._placeholders = [
@@ -90,9 +93,21 @@ class ExportedModel(GraphModel):
 
     def optimized(self, wanted: Optimize) -> Function | None:
         """See `GraphModel`."""
-        module, self._module = self._module, None
-        fused = fuse(module, wanted) if module is not None else None
+        module = self.graph().module
+        if wanted is Optimize.COMPILE:
+            return self.compiled()
+        if wanted is Optimize.MMAP:
+            mapped = _read(self._path, mapped=True).module(check_guards=False)
+            check_mapped(self._path, [*mapped.parameters(), *mapped.buffers()])
+            return plain_function(mapped, self._constants)
+        fused = fuse(module, wanted)
         return plain_function(fused, self._constants) if fused else None
+
+    def graph(self) -> Graph:
+        """See `GraphModel`. Once only."""
+        module, self._module = self._module, None
+        assert module is not None  # noqa: S101 - a model is settled once
+        return Graph(module, self._constants, (), checked=True)
 
     def ways(self) -> Iterator[Way]:
         """Yield the program with its linear layers and convolutions fused."""
@@ -152,7 +167,7 @@ def load(
         found, made_up = _signature(program)
         signature = reconcile(declared, found, names_made_up=made_up)
         assert signature is not None  # noqa: S101 - one of the two is
-        return ExportedModel(program, signature, device, options)
+        return ExportedModel(program, signature, device, path, options)
     except SignatureError as error:
         raise unloadable(
             f"{path.name}: model.inputs and model.outputs contradict the file: {error}"
@@ -169,8 +184,11 @@ def load(
         ) from error
 
 
-def _read(path: Path) -> ExportedProgram:
+def _read(path: Path, *, mapped: bool = False) -> ExportedProgram:
+    """Read a program; with `mapped`, its weights stay pages of the file where they can."""
     with PT2ArchiveReader(str(path)) as reader:
+        if mapped:
+            reader.archive_file = MappedRecords(reader.archive_file, path)  # type: ignore[assignment] # as much of it
         names = reader.get_file_names()
         if any(pickled in names for pickled in _PICKLES):
             raise UnsafeProgramError(

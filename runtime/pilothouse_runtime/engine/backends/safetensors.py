@@ -36,4 +36,5 @@ def load(
         tensors = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise unloadable(f"{path.name} is a broken safetensors file: {error}") from error
-    return SafetensorsModel(network_of(path, options.factory, tensors, device), declared, device)
+    network = network_of(path, options.factory, tensors, device)
+    return SafetensorsModel(network, declared, device, tensors, path, options)

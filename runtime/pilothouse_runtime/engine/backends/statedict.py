@@ -54,7 +54,8 @@ def load(
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in tensors.items()
     ):
         raise unloadable(f"{path.name} holds no tensors by name at its top; {_SAVE}")
-    return StateDictModel(network_of(path, options.factory, tensors, device), declared, device)
+    network = network_of(path, options.factory, tensors, device)
+    return StateDictModel(network, declared, device, tensors, path, options)
 
 
 def _is_plain(path: Path) -> bool:

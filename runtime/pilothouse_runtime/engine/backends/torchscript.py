@@ -20,7 +20,7 @@ from pilothouse_runtime.engine.backends.exported_check import FILE_OPERATORS
 from pilothouse_runtime.engine.backends.program import plain_function
 from pilothouse_runtime.engine.failures import first_cause, unloadable
 from pilothouse_runtime.engine.fused import fuse
-from pilothouse_runtime.engine.graph_model import AS_IT_IS, Function, GraphModel, Way
+from pilothouse_runtime.engine.graph_model import AS_IT_IS, Function, Graph, GraphModel, Way
 from pilothouse_runtime.engine.model import PLAIN, Options
 from pilothouse_runtime.engine.scripted import NotStraightError, as_graph
 
@@ -49,12 +49,12 @@ class TorchScriptModel(GraphModel):
         module: torch.jit.ScriptModule,
         signature: Signature | None,
         device: torch.device,
+        path: Path,
         options: Options = PLAIN,
     ) -> None:
         function = _uncompiled(module) if signature else module  # without a signature it is never settled
-        super().__init__(
-            function, signature, device, (*module.parameters(), *module.buffers()), None, options
-        )
+        weights = (*module.parameters(), *module.buffers())
+        super().__init__(function, signature, device, weights, path, None, options)
         self._module = module
 
     def settle(self, inputs: Sequence[Tensor]) -> float | None:
@@ -67,8 +67,18 @@ class TorchScriptModel(GraphModel):
 
     def optimized(self, wanted: Optimize) -> Function | None:
         """See `GraphModel`."""
-        graph, names = as_graph(_frozen(self._module), len(self.signature.inputs) if self.signature else 0)
-        return _named(fuse(graph, wanted), names)
+        if wanted is Optimize.COMPILE:
+            return self.compiled()
+        graph = self.graph()
+        return _named(fuse(graph.module, wanted), graph.names)
+
+    def graph(self) -> Graph:
+        """See `GraphModel`."""
+        return self._graph_of(_frozen(self._module))
+
+    def _graph_of(self, frozen: torch.jit.ScriptModule) -> Graph:
+        module, names = as_graph(frozen, len(self.signature.inputs) if self.signature else 0)
+        return Graph(module, {}, names, checked=False)
 
     def ways(self) -> Iterator[Way]:
         """Yield a frozen copy, whose weights are constants: as plain calls of operators, fused or not, or as such."""
@@ -78,7 +88,7 @@ class TorchScriptModel(GraphModel):
             log.info("the model cannot be frozen: %s", first_cause(error))
             return
         try:
-            graph, names = as_graph(frozen, len(self.signature.inputs) if self.signature else 0)
+            graph, _, names, _ = self._graph_of(frozen)
         except NotStraightError as error:
             log.info("the model is left to TorchScript's interpreter: %s", error)
         else:
@@ -157,7 +167,7 @@ def load(
         ) from None
     if signature:
         signature = _in_order_of_forward(path, module, signature)
-    return TorchScriptModel(module, signature, device, options)
+    return TorchScriptModel(module, signature, device, path, options)
 
 
 def _refuse_file_operators(path: Path) -> None:

@@ -27,10 +27,11 @@ from transformers import (
 from transformers.utils import logging as library_logging
 
 from pilothouse_runtime.core.errors import LoadError, invalid
-from pilothouse_runtime.core.settings import Format
+from pilothouse_runtime.core.settings import Format, Optimize
 from pilothouse_runtime.core.signature import SignatureError, reconcile
 from pilothouse_runtime.core.tensors import ANY, Datatype, Signature, Tensor, TensorSpec
 from pilothouse_runtime.engine.failures import first_cause, unloadable
+from pilothouse_runtime.engine.mapped import check_mapped
 from pilothouse_runtime.engine.model import PLAIN, Options
 from pilothouse_runtime.engine.torch_model import TorchModel
 from pilothouse_runtime.engine.transformers_folder import Recipe, read_recipe
@@ -59,12 +60,22 @@ class TransformersModel(TorchModel):
         recipe: Recipe,
         signature: Signature,
         device: torch.device,
+        path: Path,
+        options: Options = PLAIN,
     ) -> None:
         super().__init__(signature, device, (*network.parameters(), *network.buffers()))
+        self._path = path
+        self._optimize = options.optimize
         self._network = network
         self._tokenize = tokenize
         self._recipe = recipe
         self._names = (signature.outputs[0].name,)
+
+    def settle(self, inputs: Sequence[Tensor]) -> float | None:
+        """See `LoadedModel`. The library maps weights in any case: what is asked for is that it could."""
+        if self._optimize is Optimize.MMAP:
+            check_mapped(self._path, self._network.parameters())
+        return None
 
     def compute(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """See `LoadedModel`."""
@@ -131,7 +142,7 @@ def load(
     if tokenizer is not None:
         longest = recipe.longest or int(getattr(config, "max_position_embeddings", _LONGEST))
         tokenize = partial(tokenizer, padding=True, truncation=True, max_length=longest, return_tensors="np")
-    return TransformersModel(network.to(device).eval(), tokenize, recipe, signature, device)
+    return TransformersModel(network.to(device).eval(), tokenize, recipe, signature, device, path, options)
 
 
 def _tokenizer(folder: Path) -> Any:
