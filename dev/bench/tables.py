@@ -84,7 +84,13 @@ def footprint(reports: Sequence[Report]) -> str:
     importing = next((one.importing for one in reports if one.importing), None)
     if importing:
         rows.append(
-            ('`python -c "import torch"`', f"{importing.seconds:.2f}", f"{importing.memory / 1e6:.0f}", "", "")
+            (
+                '`python -c "import torch"`',
+                f"{importing.seconds:.2f}",
+                f"{importing.memory / 1e6:.0f}",
+                "",
+                "",
+            )
         )
     for report in reports:
         for subject in dict.fromkeys(figure.subject for figure in report.figures if figure.counts):

@@ -35,7 +35,9 @@ from pilothouse_runtime.engine.torch_model import TorchModel
 log = logging.getLogger(__name__)
 
 _ROWS: Final = 3  # a size that torch.export tells apart from other sizes: not 0, 1 or 2
-_LONG: Final = 0.2  # seconds of CPU for two runs: exporting takes a hundred times as long, and a start waits for it
+_LONG: Final = (
+    0.2  # CPU seconds of two runs: exporting takes a hundred times as long, and a start waits for it
+)
 _WORDS: Final = 400  # characters of Keras's errors that are told: they hold whole configurations
 
 
