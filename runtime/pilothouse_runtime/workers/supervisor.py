@@ -6,6 +6,7 @@ It imports no torch and runs no model, so nothing that a model does can end it b
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -44,6 +45,7 @@ def supervise(settings: Settings, place: Place, readiness: Readiness) -> None:
     board.pids[SUPERVISOR] = supervisor = os.getpid()
     reports, told = os.pipe()
     waits, go = os.pipe()
+    gc.freeze()  # collections would write to pages that both processes share from here on
     loader = os.fork()
     if not loader:
         os.close(reports)
