@@ -19,6 +19,12 @@ _EVERY: Final = 0.1  # seconds
 _MOST: Final = (
     16 * 1024 * 1024
 )  # bytes that wait for a pipe which nobody reads; further lines are counted, and lost
+# One format takes half as long as an f-string of so many pieces.
+_LINE: Final = (
+    '{"ts":"%s.%03d+00:00","level":"info","msg":"request","protocol":"%s","path":%s,"peer":%s,"status":%d'
+    ',"seconds":%.6f,"received":%d,"sent":%d%s}\n'
+)
+_RAN: Final = ',"batch":%d,"queue":%.6f,"model":%.6f'
 
 
 class AccessLog:
@@ -92,12 +98,18 @@ class AccessLog:
             more += f',"error":{_quoted(call.error)}'
         if job is not None and job.ended:
             queue, model = job.started - job.arrived, job.ended - job.started
-            more += f',"batch":{job.batch},"queue":{queue:.6f},"model":{model:.6f}'
-        return (
-            f'{{"ts":"{self._date}.{int((wall - second) * 1000):03d}+00:00","level":"info","msg":"request"'
-            f',"protocol":"{call.protocol}","path":{_path(call.path)},"peer":{_quoted(call.peer)}'
-            f',"status":{call.code:d},"seconds":{now - call.started:.6f}'
-            f',"received":{call.received},"sent":{call.sent}{more}}}\n'
+            more += _RAN % (job.batch, queue, model)
+        return _LINE % (
+            self._date,
+            (wall - second) * 1000,
+            call.protocol,
+            _known(call.path),
+            _known(call.peer),
+            call.code,
+            now - call.started,
+            call.received,
+            call.sent,
+            more,
         )
 
 
@@ -106,7 +118,7 @@ def _quoted(text: str) -> str:
     return orjson.dumps(text).decode()
 
 
-_path = lru_cache(maxsize=256)(_quoted)
+_known = lru_cache(maxsize=1024)(_quoted)
 
 
 def _pieces(text: bytearray) -> Iterator[bytearray]:
