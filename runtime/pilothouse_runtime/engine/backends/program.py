@@ -61,7 +61,7 @@ class _Writer:
     def write(self, node: fx.Node, dead: Sequence[fx.Node]) -> None:
         """Write what a node does; `dead` are the nodes whose values nobody needs after it."""
         if node.op == "get_attr":
-            self.bind(node, _attribute(self._module, str(node.target)))
+            self.bind(node, attribute(self._module, str(node.target)))
             return
         if node.op == "output":
             # A leaf that is returned twice is one node; a single one makes a tuple too.
@@ -120,7 +120,7 @@ def _callable(target: Any) -> Any:
     return target._op if isinstance(target, torch._ops.OpOverload) else target
 
 
-def _attribute(module: fx.GraphModule, path: str) -> Any:
+def attribute(module: torch.nn.Module, path: str) -> Any:
     """Return a weight, a constant, or the graph of a branch."""
     value: Any = module
     for name in path.split("."):

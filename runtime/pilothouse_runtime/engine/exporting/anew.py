@@ -17,6 +17,8 @@ from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.fx.node import map_aggregate
 
+from pilothouse_runtime.engine.backends.program import attribute
+
 _ATEN: Final = torch.ops.aten
 _TEXT: Final = re.compile(r"[\w .,:>+-]*", re.ASCII)  # such as tanh, or bij,bjk->bik
 _LEAST: Final = 2  # rows: torch tells 0 and 1 apart while it traces
@@ -84,7 +86,7 @@ def _renamed(module: fx.GraphModule, constants: Mapping[int, Any]) -> fx.GraphMo
             )
             position += 1
         elif node.op == "get_attr":
-            new[node] = _held(graph, root, _attribute(module, str(node.target)), len(new))
+            new[node] = _held(graph, root, attribute(module, str(node.target)), len(new))
         elif node.op == "output":
             graph.output(tuple(moved(leaf) for leaf in node.args[0]))
         elif node.op == "call_function":
@@ -126,7 +128,7 @@ def _number(module: fx.GraphModule, value: Any, sizes: Mapping[fx.Node, Any]) ->
     if not isinstance(value, fx.Node):
         return value if type(value) is int else None
     if value.op == "get_attr":
-        held = _attribute(module, str(value.target))
+        held = attribute(module, str(value.target))
         whole = isinstance(held, torch.Tensor) and held.dim() == 0 and held.dtype is torch.int64
         return int(held) if whole else None
     return sizes.get(value)
@@ -138,13 +140,6 @@ def _held(graph: fx.Graph, root: nn.Module, value: Any, number: int) -> fx.Node:
     name = f"weight_{number}"
     root.register_buffer(name, value.detach())
     return graph.get_attr(name)
-
-
-def _attribute(module: nn.Module, path: str) -> Any:
-    value: Any = module
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value
 
 
 def _check_text(value: Any) -> Any:
