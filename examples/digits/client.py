@@ -6,6 +6,9 @@
 Speaks the Open Inference Protocol v2 (JSON over HTTP) with nothing but numpy and the standard library. Nothing is
 sent twice: a request that fails is counted as failed, apart by the HTTP status where there was an answer.
 
+It begins as soon as the server says that it is ready, or after some seconds at the latest: a new Service is told to the
+nodes of a cluster last of all, a second or so after the pods behind it are ready (kube-proxy gathers changes).
+
 A Kubernetes Service chooses a pod for each connection, not for each request. With `--renew 1` each request takes its
 part in a canary rollout; with connections that stay open, some stay with the pod that they have.
 """
@@ -27,6 +30,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 _TIMEOUT_SECONDS = 30
+_ARRIVAL_SECONDS = 10
 
 
 class RefusedError(Exception):
@@ -136,6 +140,25 @@ class Client:
         return response.status, text
 
 
+def arrive(url: str) -> None:
+    """Wait until the server at `url` says that it is ready; what it says after that counts, whatever it is."""
+    address = urlsplit(url)
+    end = time.monotonic() + _ARRIVAL_SECONDS
+    while time.monotonic() < end:
+        connection = http.client.HTTPConnection(
+            address.hostname or "localhost", address.port or 80, timeout=1
+        )
+        try:
+            connection.request("GET", "/v2/health/ready")
+            if connection.getresponse().status == 200:
+                return
+        except (OSError, http.client.HTTPException):
+            pass
+        finally:
+            connection.close()
+        time.sleep(0.1)
+
+
 def send(client: Client, tally: Tally, images: np.ndarray, labels: np.ndarray) -> None:
     """Send one request and count what comes of it."""
     try:
@@ -194,6 +217,7 @@ def main() -> int:
     data = np.load(args.data, allow_pickle=False)
     images, labels = data["inputs"].astype(np.float32), data["labels"]
     tally = Tally()
+    arrive(args.url)
     if args.follow:
         follow(lambda: Client(args.url, args.model, args.renew), tally, images, labels, args)
     else:

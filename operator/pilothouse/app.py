@@ -22,7 +22,7 @@ from pilothouse.edge.source import Source, SourceDiedError
 from pilothouse.edge.telemetry import PrometheusTelemetry
 from pilothouse.kube.applier import KubeApplier
 from pilothouse.kube.client import Client, NoClusterError, load_credentials
-from pilothouse.kube.discovery import discover
+from pilothouse.kube.discovery import Served, discover
 from pilothouse.kube.events import KubeRecorder
 from pilothouse.kube.lease import Elector, LeadershipLostError
 from pilothouse.kube.reader import KubeReader
@@ -83,12 +83,15 @@ class Operator:
             return
         async with http_sampler(self._config.prometheus_url, _now) as sampler, http_listener() as listener:
             reconciler = self._reconciler(self._reader, sampler, listener)
-            await self._work(Controller(reconciler, self._telemetry))
+            await self._work(Controller(reconciler, self._telemetry), self._reader.served)
 
-    async def _work(self, controller: Controller) -> None:
+    async def _work(self, controller: Controller, served: Served) -> None:
         """Let the controller work on what events tell, until told to stop."""
         source = self._source = Source(
-            notify=controller.enqueue, credentials=load_credentials, namespaces=self._config.namespaces
+            notify=controller.enqueue,
+            credentials=load_credentials,
+            namespaces=self._config.namespaces,
+            slice_api=served.slice_api,
         )
         working = asyncio.create_task(controller.run())
         source.start()

@@ -199,6 +199,7 @@ NEEDED = {
     *(("batch", "jobs", verb) for verb in ("get", "list", "watch", "create", "patch", "delete")),
     *(("policy", "poddisruptionbudgets", v) for v in ("get", "list", "create", "patch", "delete")),
     *(("autoscaling", "horizontalpodautoscalers", v) for v in ("get", "list", "create", "patch", "delete")),
+    *(("discovery.k8s.io", "endpointslices", verb) for verb in ("list", "watch")),
     ("", "pods", "list"),
     ("", "pods", "patch"),
     ("", "events", "create"),

@@ -15,6 +15,7 @@ from dev.cluster import Cluster
 from pilothouse.api import names
 from pilothouse.edge.source import Source, SourceDiedError
 from pilothouse.kube.client import Client, Credentials, NoClusterError, load_credentials
+from pilothouse.kube.discovery import discover
 from pilothouse.plan.seen import Json, Key
 from tests.contract.ports import objects
 from tests.support import cluster as clusters
@@ -38,8 +39,13 @@ class Inbox:
 async def watching(*namespaces: str, **more: Any) -> AsyncIterator[Inbox]:
     """Watch meanwhile."""
     inbox = Inbox()
+    async with await Client.connect() as client:
+        served = await discover(client)
     source = Source(
-        notify=inbox.keys.append, namespaces=namespaces, **{"credentials": load_credentials} | more
+        notify=inbox.keys.append,
+        namespaces=namespaces,
+        slice_api=served.slice_api,
+        **{"credentials": load_credentials} | more,
     )
     source.start()
     try:
@@ -176,7 +182,12 @@ async def test_a_thread_that_ends_unasked_is_told_with_its_reason(namespace: str
     async def no_credentials() -> Credentials:
         raise NoClusterError("no way to the API server")
 
-    source = Source(notify=lambda _: None, namespaces=[namespace], credentials=no_credentials)
+    source = Source(
+        notify=lambda _: None,
+        namespaces=[namespace],
+        credentials=no_credentials,
+        slice_api="discovery.k8s.io/v1",
+    )
     source.start()
     with pytest.raises(SourceDiedError, match="no way to the API server"):
         await asyncio.wait_for(source.failed(), 60)

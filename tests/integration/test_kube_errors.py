@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from pilothouse.control.errors import BlockedError, ConflictError, GoneError, Pi
 from pilothouse.kube import paths
 from pilothouse.kube.applier import KubeApplier
 from pilothouse.kube.client import Client, NoClusterError
-from pilothouse.kube.discovery import Served, discover
+from pilothouse.kube.discovery import discover
 from pilothouse.kube.events import KubeRecorder
 from pilothouse.kube.reader import KubeReader
 from pilothouse.plan.actions import Apply
@@ -94,7 +95,7 @@ async def test_a_kind_that_is_not_served_any_more_is_told(
     client: Client, namespace: str, model: Json
 ) -> None:
     served = await discover(client)
-    reader = KubeReader(client, Served("policy/v0", served.autoscaler_api))
+    reader = KubeReader(client, replace(served, budget_api="policy/v0"))
     with pytest.raises(TransientError, match=r"/apis/policy/v0/poddisruptionbudgets; .* started anew"):
         await reader.observe(Key(namespace, objects.MODEL))
     assert reader.outdated is not None

@@ -34,6 +34,7 @@ class ServerHands:
         self.namespace = namespace
         self.budget_api = served.budget_api
         self.autoscaler_api = served.autoscaler_api
+        self.slice_api = served.slice_api
         self.reader = KubeReader(operator, served)
         self.applier = KubeApplier(operator)
         self.status_writer = KubeStatusWriter(operator)

@@ -38,8 +38,8 @@ def _serves(kubectl: Kubectl) -> bool:
 
 
 async def create(client: Client, manifest: Json) -> Json:
-    """Create an object of a kind that the operator knows."""
-    path = paths.collection(manifest["kind"], manifest["metadata"]["namespace"])
+    """Create an object of a kind that the operator knows, in the API version that it names."""
+    path = paths.collection(manifest["kind"], manifest["metadata"]["namespace"], manifest["apiVersion"])
     return await client.request("POST", path, body=manifest)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from dev.demo import manifests
 from tests.support.kubectl import Json, Kubectl
 from tests.support.waiting import until
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,17 @@ class Load:
     def tally(self) -> Json:
         """Return what has come of the requests so far; at first nothing."""
         return next(reversed(self.tallies()), {})
+
+    def failures(self) -> list[str]:
+        """Return what failed so far and when, a line for each second in which something did."""
+        lines: list[str] = []
+        before: Json = {"failed": 0, "requests": 0}
+        for tally in self.tallies():
+            if tally["failed"] > before["failed"]:
+                told = f"{tally['failed'] - before['failed']} of {tally['requests'] - before['requests']} requests"
+                lines.append(f"in the second before {tally['at']}: {told} failed; so far {tally['failures']}")
+            before = tally
+        return lines
 
     def answered(self, version: str) -> int:
         """Return how many rows this version of the model has answered."""
@@ -92,6 +106,8 @@ def load(
         running = Load(kubectl, pod)
         until(running.tally, seconds=60, what=lambda: kubectl("describe", "pod", pod))
         yield running
+        for line in running.failures():
+            log.warning(line)  # pytest shows it where the test then fails
     finally:
         kubectl("delete", "pod", pod, "--wait=false")
 

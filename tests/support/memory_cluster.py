@@ -181,6 +181,7 @@ class MemoryCluster:
                 jobs=self.select("Job", key.namespace, labels),
                 budgets=self.select("PodDisruptionBudget", key.namespace, labels),
                 autoscalers=self.select("HorizontalPodAutoscaler", key.namespace, labels),
+                slices=self.select("EndpointSlice", key.namespace, labels),
             )
         _answer(fault)
         return seen

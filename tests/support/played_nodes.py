@@ -1,4 +1,4 @@
-"""Plays the deployment controller, the scheduler and the kubelet on a `MemoryCluster`, one step at a time.
+"""Plays controllers, the scheduler and the kubelet on a `MemoryCluster`, one step at a time.
 
 What becomes of the pods of a revision is written down beforehand as a `Fate`. The statuses are shaped as
 Kubernetes writes them (apps/v1 DeploymentStatus; `tests.support.played_pods` for the pods).
@@ -12,6 +12,7 @@ import json
 from pilothouse.plan.seen import Json
 from tests.support.memory_cluster import MemoryCluster, Ref
 from tests.support.memory_merge import timestamp
+from tests.support.played_endpoints import PlayedEndpoints
 from tests.support.played_jobs import PlayedJobs
 from tests.support.played_pods import Fate, Kind, condition, is_ready, next_status
 
@@ -26,6 +27,7 @@ class PlayedNodes:
             It may change at any time: ready pods may begin to crash and broken ones may recover.
         own_fates: fates of single pods by name, which count more than that of their revision.
         jobs: the same for Jobs, which end well unless something else is written down.
+        endpoints: what tells nodes of the pods behind Services.
     """
 
     def __init__(self, cluster: MemoryCluster, default: Fate | None = None) -> None:
@@ -33,6 +35,7 @@ class PlayedNodes:
         self.default = default or Fate()
         self.fates: dict[str, Fate] = {}
         self.own_fates: dict[str, Fate] = {}
+        self.endpoints = PlayedEndpoints(cluster)
         self.jobs = PlayedJobs(cluster, Fate(Kind.DONE))
         self._pods_made = 0
 
@@ -53,6 +56,7 @@ class PlayedNodes:
         for ref in self._refs("Deployment"):
             self._report(ref)
         self.jobs.step()
+        self.endpoints.step()
         after = {ref: body["metadata"]["resourceVersion"] for ref, body in self.cluster.objects.items()}
         return before != after
 

@@ -22,9 +22,8 @@ from pilothouse.plan.seen import Key
 
 log = logging.getLogger(__name__)
 
-# API version and plural of what is watched.
-_RESOURCES: Final = (
-    (names.API_VERSION, names.PLURAL),
+# API version and plural of what is watched beside ModelDeployments themselves.
+_CHILDREN: Final = (
     ("apps/v1", "deployments"),
     ("batch/v1", "jobs"),
     ("v1", "services"),
@@ -60,7 +59,7 @@ class Credentials(Protocol):
 
 
 class Source:
-    """Watches ModelDeployments and their Deployments, Jobs and Services, and passes on their keys.
+    """Watches ModelDeployments, their Deployments, Jobs, Services and EndpointSlices, and passes on their keys.
 
     At its start, and again after every gap in a watch, it passes on the keys of all objects there are.
     """
@@ -71,6 +70,7 @@ class Source:
         notify: Callable[[Key], None],
         credentials: Callable[[], Awaitable[Credentials]],
         namespaces: Sequence[str],
+        slice_api: str,
     ) -> None:
         """Prepare; nothing runs yet.
 
@@ -78,10 +78,12 @@ class Source:
             notify: called with each key, in the event loop in which `start` is called.
             credentials: read when the thread starts, and again after the API server has refused them.
             namespaces: what to watch; none means the whole cluster, which needs rights in the whole cluster.
+            slice_api: the API version in which the cluster serves EndpointSlices.
         """
         self._notify = notify
         self._credentials = credentials
         self._namespaces = list(namespaces)
+        self._children = (*_CHILDREN, (slice_api, "endpointslices"))
         self._thread = threading.Thread(target=self._main, name="kopf", daemon=True)
         self._error: BaseException | None = None
         self._ended = asyncio.Event()
@@ -140,7 +142,7 @@ class Source:
             return  # told so before there was a loop to set the flag in
         await kopf.operator(
             registry=self._registry(),
-            settings=_settings(),
+            settings=_settings(self._children),
             identity=_IDENTITY,
             standalone=True,  # a Lease decides who works; kopf's peering would write to the cluster
             clusterwide=not self._namespaces,
@@ -153,7 +155,7 @@ class Source:
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry, id="login", errors=kopf.ErrorsMode.PERMANENT)(self._login)
-        for api_version, plural in _RESOURCES:
+        for api_version, plural in ((names.API_VERSION, names.PLURAL), *self._children):
             kopf.on.event(api_version, plural, registry=registry, id=plural)(self._on_event)
         return registry
 
@@ -187,7 +189,7 @@ class _Patience:
         return itertools.chain((1, 1, 2, 3, 5, 8), itertools.repeat(10))
 
 
-def _settings() -> kopf.OperatorSettings:
+def _settings(children: Sequence[tuple[str, str]]) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     # Would watch CustomResourceDefinitions and Namespaces, for which we ask no rights.
@@ -204,6 +206,6 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.connect_timeout = 5
     # A server sends at least a bookmark each minute: where none comes the connection is dead, told or not.
     settings.watching.inactivity_timeout = 70
-    for api_version, plural in _RESOURCES[1:]:
+    for api_version, plural in children:
         settings.watching.label_selectors[api_version, plural] = _CHILDREN_SELECTOR
     return settings

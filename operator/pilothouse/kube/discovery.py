@@ -13,17 +13,20 @@ from pilothouse.control.errors import BlockedError, GoneError
 from pilothouse.kube.client import Client
 
 # The better one first. What we use has the same form in both. (Kubernetes, "Deprecated API Migration Guide":
-# policy/v1 since 1.21, policy/v1beta1 until 1.24; autoscaling/v2 since 1.23, autoscaling/v2beta2 until 1.25.)
+# policy/v1 and discovery.k8s.io/v1 since 1.21, their v1beta1 until 1.24; autoscaling/v2 since 1.23, autoscaling/v2beta2
+# until 1.25.)
 _POLICY: Final = ("policy/v1", "policy/v1beta1")
 _AUTOSCALING: Final = ("autoscaling/v2", "autoscaling/v2beta2")
+_DISCOVERY: Final = ("discovery.k8s.io/v1", "discovery.k8s.io/v1beta1")
 
 
 @dataclass(frozen=True)
 class Served:
-    """API versions of the kinds that clusters serve in different ones; named as in `pilothouse.plan.template`."""
+    """API versions of the kinds that clusters serve in different ones: budgets, autoscalers, EndpointSlices."""
 
     budget_api: str
     autoscaler_api: str
+    slice_api: str
 
 
 async def discover(client: Client) -> Served:
@@ -33,7 +36,9 @@ async def discover(client: Client) -> Served:
         BlockedError: it serves none of the versions that we know.
         PilothouseError: as `Client.request` does.
     """
-    return Served(await _first(client, _POLICY), await _first(client, _AUTOSCALING))
+    return Served(
+        await _first(client, _POLICY), await _first(client, _AUTOSCALING), await _first(client, _DISCOVERY)
+    )
 
 
 async def _first(client: Client, wanted: tuple[str, ...]) -> str:

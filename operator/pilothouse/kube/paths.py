@@ -18,6 +18,7 @@ _RESOURCES: Final[dict[str, tuple[str | None, str]]] = {
     "Pod": ("v1", "pods"),
     "PodDisruptionBudget": (None, "poddisruptionbudgets"),
     "HorizontalPodAutoscaler": (None, "horizontalpodautoscalers"),
+    "EndpointSlice": (None, "endpointslices"),
     "Event": ("v1", "events"),
     "Lease": ("coordination.k8s.io/v1", "leases"),
 }

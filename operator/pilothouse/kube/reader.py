@@ -53,6 +53,7 @@ class KubeReader:
             ("Job", None),
             ("PodDisruptionBudget", self.served.budget_api),
             ("HorizontalPodAutoscaler", self.served.autoscaler_api),
+            ("EndpointSlice", self.served.slice_api),
         )
         body, children = await asyncio.gather(
             self._body(key),

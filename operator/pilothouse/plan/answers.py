@@ -104,7 +104,7 @@ def _given_up(facts: Facts, state: State) -> str:
 def _converged(facts: Facts, state: State, rollout: Rollout, target: str) -> Finding:
     """The revision asked for is the stable one: all is well once all requests go there, to all its pods."""
     if rollout.phase is not Phase.COMPLETE or not routing.in_force(facts.seen, (target,)):
-        return Finding(False, Reason.SWITCHING, f"traffic is being moved to revision {target}")
+        return _switching(facts, target)
     count, desired = facts.ready(target), facts.replicas
     counted = f"{count} of {desired} pods ready"
     if count >= desired:
@@ -117,6 +117,13 @@ def _converged(facts: Facts, state: State, rollout: Rollout, target: str) -> Fin
     return Finding(False, Reason.PROGRESSING, f"revision {target}, {counted}{_doing(facts, state, target)}")
 
 
+def _switching(facts: Facts, target: str) -> Finding:
+    text = f"traffic is being moved to revision {target}"
+    if routing.in_force(facts.seen, (target,)):
+        text += f": the EndpointSlices of Service {facts.seen.key.name} do not name its pods alone yet"
+    return Finding(False, Reason.SWITCHING, text)
+
+
 def _waits(facts: Facts, state: State, rollout: Rollout, target: str) -> Finding:
     """Say what the rollout of `target` waits for."""
     if rollout.paused_at is not None:
@@ -127,7 +134,7 @@ def _waits(facts: Facts, state: State, rollout: Rollout, target: str) -> Finding
         )
         return Finding(False, Reason.PAUSED, f"the rollout of revision {target} is paused; to go on, {how}")
     if rollout.phase is Phase.SWITCHING:
-        return Finding(False, Reason.SWITCHING, f"traffic is being moved to revision {target}")
+        return _switching(facts, target)
     if rollout.phase is Phase.RETRYING:
         return Finding(
             False, Reason.PROGRESSING, f"revision {target} is tried again once its old pods are gone"
@@ -144,7 +151,11 @@ def _waits(facts: Facts, state: State, rollout: Rollout, target: str) -> Finding
         return Finding(False, cause[0], f"{counted}: {cause[1]}")
     if count < wants:
         return Finding(False, Reason.PROGRESSING, counted + _doing(facts, state, target))
-    return next(_waiting_in(facts, rollout, target), Finding(False, Reason.PROGRESSING, counted))
+    known = facts.reachable(target)
+    late = (
+        f", but the EndpointSlices of Service {target} name {known} of them so far" if known < wants else ""
+    )
+    return next(_waiting_in(facts, rollout, target), Finding(False, Reason.PROGRESSING, counted + late))
 
 
 def _doing(facts: Facts, state: State, revision: str) -> str:

@@ -13,10 +13,10 @@ from typing import Final
 from pilothouse.api.conditions import DriftLevel, RevisionState
 from pilothouse.plan.causes import shorten
 from pilothouse.plan.clock import stamp
-from pilothouse.plan.facts import Facts, is_ready, pods_of, sources
+from pilothouse.plan.facts import Facts, pods_of, sources
 from pilothouse.plan.memory import load
 from pilothouse.plan.samples import Drifted, Source
-from pilothouse.plan.seen import Json, Seen
+from pilothouse.plan.seen import Json, Seen, is_ready
 from pilothouse.plan.state import Entry, State
 
 LOOK: Final = timedelta(seconds=60)

@@ -11,12 +11,12 @@ from pilothouse.api.durations import seconds
 from pilothouse.api.names import LABEL_REVISION
 from pilothouse.api.rollout import Strategy
 from pilothouse.api.spec import ModelDeploymentSpec
-from pilothouse.plan import routing
+from pilothouse.plan import endpoints, routing
 from pilothouse.plan.causes import Diagnosis, diagnose
 from pilothouse.plan.clock import after, moment
 from pilothouse.plan.routing import gate, step_weight
 from pilothouse.plan.samples import Drifted, Samples, Source
-from pilothouse.plan.seen import Json, Seen
+from pilothouse.plan.seen import Json, Seen, is_ready
 from pilothouse.plan.state import Rollout, State
 from pilothouse.plan.weights import Split, split
 from pilothouse_runtime.contract import PodReport
@@ -45,12 +45,6 @@ def pods_of(seen: Seen, revision: str | None) -> list[Json]:
 
 def _labelled(seen: Seen, revision: str | None) -> list[Json]:
     return [p for p in seen.pods if p["metadata"].get("labels", {}).get(LABEL_REVISION) == revision]
-
-
-def is_ready(pod: Json) -> bool:
-    """Whether the kubelet says that a pod is Ready."""
-    conditions = pod.get("status", {}).get("conditions") or ()
-    return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
 
 
 def sources(pods: Iterable[Json]) -> tuple[Source, ...]:
@@ -108,14 +102,25 @@ class Facts:
             self._ready[revision] = sum(map(is_ready, pods_of(self.seen, revision)))
         return self._ready[revision]
 
+    def reachable(self, revision: str | None) -> int:
+        """Return how many pods of a revision are ready and known to be: by the EndpointSlices of its own Service.
+
+        These are the ones that requests can be moved to: see `pilothouse.plan.endpoints`.
+        """
+        if revision is None:
+            return 0
+        known = endpoints.named(self.seen, revision)
+        ready = (pod["metadata"]["uid"] for pod in pods_of(self.seen, revision) if is_ready(pod))
+        return sum(uid in known for uid in ready)
+
     def present(self, revision: str | None) -> int:
         """Return how many pods of a revision take up room on some node, those that are just ending included."""
         phases = (p.get("status", {}).get("phase") for p in _labelled(self.seen, revision))
         return sum(phase not in ("Succeeded", "Failed") for phase in phases)
 
     def full(self, revision: str | None) -> bool:
-        """Whether a revision's Deployment exists and has all the ready pods that are asked for."""
-        return self.seen.deployment(revision or "") is not None and self.ready(revision) >= self.replicas
+        """Whether a revision's Deployment exists and has all the pods that are asked for, ready and reachable."""
+        return self.seen.deployment(revision or "") is not None and self.reachable(revision) >= self.replicas
 
     def diagnosis(self, revision: str) -> Diagnosis | None:
         return diagnose(pods_of(self.seen, revision), self.seen.deployment(revision))
@@ -144,8 +149,13 @@ class Facts:
         half_way = rollout is not None and routing.by_pods(rollout) and rollout.reached
         return half_way and self.target == state.stable and not self.spec.paused
 
+    def drained(self, revision: str, since: datetime, *, in_the_way: bool) -> bool:
+        """Whether pods that were replaced then have drained: their time is over, and no node is told of them."""
+        over = self.now >= self.drained_at(since, in_the_way=in_the_way)
+        return over and not endpoints.holds(self.seen, revision)
+
     def drained_at(self, since: datetime, *, in_the_way: bool) -> datetime:
-        """Return when pods that were replaced then have drained."""
+        """Return when the time is over that pods which were replaced then have for draining."""
         delay = seconds(self.spec.rollout.scale_down_delay)
         return after(since, min(delay, _DRAIN_AT_LEAST) if in_the_way else delay)
 

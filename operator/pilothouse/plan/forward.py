@@ -13,7 +13,7 @@ from pilothouse.api.conditions import Phase, Reason, RevisionState, Verdict
 from pilothouse.api.durations import seconds
 from pilothouse.api.rollout import Against, OnInconclusive, Strategy
 from pilothouse.api.rollout import Step as StepSpec
-from pilothouse.plan import routing
+from pilothouse.plan import endpoints, routing
 from pilothouse.plan.actions import Notice
 from pilothouse.plan.clock import after
 from pilothouse.plan.facts import Facts, limited_surge, needed
@@ -96,7 +96,7 @@ def take_over(state: State, facts: Facts) -> Step | None:
     rollout = moving(state)
     if rollout is None or state.stable is None or state.stable == rollout.revision or facts.replicas == 0:
         return None
-    if facts.ready(state.stable) > 0 or facts.ready(rollout.revision) == 0 or facts.returning(state):
+    if facts.ready(state.stable) > 0 or facts.reachable(rollout.revision) == 0 or facts.returning(state):
         return None
     gate = routing.gate(state, facts.spec)
     comparable = gate is not None and gate.against is Against.EXPECTED
@@ -123,7 +123,7 @@ def progress(state: State, facts: Facts) -> Step | None:
         return None
     if facts.seen.deployment(rollout.revision) is None:
         return None
-    if facts.ready(rollout.revision) < needed(rollout, state, facts.spec):
+    if facts.reachable(rollout.revision) < needed(rollout, state, facts.spec):
         return None
     if _to_validate(state, rollout, facts):
         return with_rollout(state, rollout.enter(Phase.VALIDATING, facts.now))
@@ -177,7 +177,7 @@ def reach(state: State, facts: Facts) -> Step | None:
         return None
     by_pods = routing.by_pods(rollout)
     wanted = 1 if by_pods else needed(rollout, state, facts.spec)
-    if facts.ready(rollout.revision) < wanted:
+    if facts.reachable(rollout.revision) < wanted:
         return None
     mixes = by_pods or 0 < routing.step_weight(facts.spec.rollout, rollout.step or 0) < 100
     if mixes and not facts.alone(state.stable, rollout.revision):
@@ -194,7 +194,7 @@ def settle(state: State, facts: Facts) -> Step | None:
     known = rollout.in_force_since is not None and (rollout.analysis is not None or not analysed)
     if known or rollout.step is None:
         return None
-    if not routing.in_force(facts.seen, routing.route(state, facts.spec)) or not aside(facts, state):
+    if not endpoints.follow(facts.seen, routing.route(state, facts.spec)) or not aside(facts, state):
         return None
     settled = replace(rollout, in_force_since=rollout.in_force_since or facts.now)
     if analysed:

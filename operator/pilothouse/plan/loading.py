@@ -13,10 +13,10 @@ from typing import Final
 from pilothouse.api.conditions import RevisionState
 from pilothouse.plan.causes import shorten
 from pilothouse.plan.clock import moment, stamp
-from pilothouse.plan.facts import Facts, is_ready, pods_of, sources
+from pilothouse.plan.facts import Facts, pods_of, sources
 from pilothouse.plan.memory import load
 from pilothouse.plan.samples import Source
-from pilothouse.plan.seen import Json, Seen
+from pilothouse.plan.seen import Json, Seen, is_ready
 from pilothouse.plan.state import Entry
 from pilothouse.plan.template import CONTAINER
 from pilothouse_runtime.contract import FETCH_CONTAINER, FETCH_DRIFT_CONTAINER, Phase, PodReport

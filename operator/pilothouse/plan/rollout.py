@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from pilothouse.api.conditions import Phase, RevisionState
 from pilothouse.api.uris import redacted
-from pilothouse.plan import routing
+from pilothouse.plan import endpoints, routing
 from pilothouse.plan.actions import Notice
 from pilothouse.plan.commands import forget, obey
 from pilothouse.plan.facts import Facts
@@ -72,11 +72,11 @@ def _must_end_first(state: State, facts: Facts) -> bool:
 
 
 def complete(state: State, facts: Facts) -> Step | None:
-    """The Service is seen to point at the new revision: from now the old pods are only draining."""
+    """Requests are seen to go to the new revision alone: from now the old pods are only draining."""
     rollout = state.rollout
     if rollout is None or rollout.phase is not Phase.SWITCHING or state.stable is None:
         return None
-    if not routing.in_force(facts.seen, (state.stable,)):
+    if not endpoints.follow(facts.seen, (state.stable,)):
         return None
     state = replace(state, rollout=rollout.enter(Phase.COMPLETE, facts.now))
     for entry in state.entries:
@@ -96,7 +96,7 @@ def retire(state: State, facts: Facts) -> Step | None:
     in_the_way = under_way(state) is not None and rollout is not None and rollout.phase is Phase.SHIFTING
     for entry in state.entries:
         draining = entry.state is RevisionState.DRAINING
-        if draining and facts.now >= facts.drained_at(entry.since, in_the_way=in_the_way):
+        if draining and facts.drained(entry.name, entry.since, in_the_way=in_the_way):
             retired = replace(entry, state=RevisionState.RETIRED, since=facts.now)
             return Step(
                 state.with_entry(retired),

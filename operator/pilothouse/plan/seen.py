@@ -39,7 +39,8 @@ class Seen:
     Children are found by the model label, in the model's namespace, whoever owns them; `owned` says
     which of them are this object's (and not those of an older object of the same name). `pods` holds those of
     Deployments (which carry the revision label) and those of Jobs (which carry the validation label). `budgets` are
-    PodDisruptionBudgets, `autoscalers` HorizontalPodAutoscalers. `away` is when last no operator could look.
+    PodDisruptionBudgets, `autoscalers` HorizontalPodAutoscalers, `slices` the EndpointSlices that Kubernetes writes of
+    the Services (they carry the labels of theirs). `away` is when last no operator could look.
     """
 
     body: Json
@@ -50,6 +51,7 @@ class Seen:
     jobs: tuple[Json, ...] = ()
     budgets: tuple[Json, ...] = ()
     autoscalers: tuple[Json, ...] = ()
+    slices: tuple[Json, ...] = ()
     away: Away | None = field(default=None, kw_only=True)
 
     @property
@@ -96,3 +98,9 @@ def controller_uid(child: Json) -> str | None:
         if owner.get("controller"):
             return str(owner["uid"])
     return None
+
+
+def is_ready(pod: Json) -> bool:
+    """Whether the kubelet says that a pod is Ready."""
+    conditions = pod.get("status", {}).get("conditions") or ()
+    return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)

@@ -6,8 +6,8 @@ from pilothouse.api import names
 from pilothouse.api.conditions import Phase, RevisionState
 from pilothouse.api.rollout import OnFailure, Strategy
 from pilothouse.plan import routing
-from pilothouse.plan.facts import Facts, is_ready, limited_surge, needed, pods_of
-from pilothouse.plan.seen import Json
+from pilothouse.plan.facts import Facts, limited_surge, needed, pods_of
+from pilothouse.plan.seen import Json, is_ready
 from pilothouse.plan.state import Entry, State
 from pilothouse.plan.weights import split
 
@@ -79,7 +79,7 @@ def _failed(facts: Facts, state: State, entry: Entry) -> int:
         return 0
     if facts.spec.rollout.on_failure is OnFailure.PAUSE:
         return _live(facts, entry)
-    return 0 if facts.now >= facts.drained_at(entry.since, in_the_way=False) else _live(facts, entry)
+    return 0 if facts.drained(entry.name, entry.since, in_the_way=False) else _live(facts, entry)
 
 
 def _live(facts: Facts, entry: Entry) -> int:

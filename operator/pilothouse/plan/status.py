@@ -8,10 +8,10 @@ from pilothouse.api import names
 from pilothouse.api.conditions import Phase, RevisionState
 from pilothouse.plan import drift, loading, routing
 from pilothouse.plan.answers import Finding, Problem, available, conditions, ready, trouble
-from pilothouse.plan.facts import Facts, is_ready, pods_of
+from pilothouse.plan.facts import Facts, pods_of
 from pilothouse.plan.judging import milliseconds
 from pilothouse.plan.memory import dump_ended, dump_entry, dump_given, dump_rollout
-from pilothouse.plan.seen import Json, Seen
+from pilothouse.plan.seen import Json, Seen, is_ready
 from pilothouse.plan.state import Entry, Rollout, State
 from pilothouse.plan.weights import reached
 

@@ -198,6 +198,22 @@ def pod(namespace: str) -> Json:
     }
 
 
+def endpoint_slice(namespace: str, api_version: str) -> Json:
+    """Return an EndpointSlice as Kubernetes writes one of the model's Service."""
+    target = {"kind": "Pod", "name": "digits-pod", "namespace": namespace, "uid": "1"}
+    return {
+        "apiVersion": api_version,
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": "digits-slice",
+            "namespace": namespace,
+            "labels": {**names.child_labels(MODEL, None), "kubernetes.io/service-name": MODEL},
+        },
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.1.2.3"], "conditions": {"ready": True}, "targetRef": target}],
+    }
+
+
 def condition(kind: str) -> dict[str, Any]:
     """Return a condition that is true."""
     return {

@@ -29,6 +29,7 @@ from tests.contract.ports.objects import (
     condition,
     deletion,
     deployment,
+    endpoint_slice,
     job,
     labelling,
     pod,
@@ -46,6 +47,8 @@ class Hands(Protocol):
     def budget_api(self) -> str: ...
     @property
     def autoscaler_api(self) -> str: ...
+    @property
+    def slice_api(self) -> str: ...
     @property
     def reader(self) -> Reader: ...
     @property
@@ -130,6 +133,13 @@ class PortsContract:
         await hands.create(pod(hands.namespace))
         seen = await look(hands)
         assert [(child["kind"], child["metadata"]["name"]) for child in seen.pods] == [("Pod", "digits-pod")]
+
+    async def test_endpoint_slices_are_seen_by_the_labels_of_their_service(self, hands: Hands) -> None:
+        await model(hands)
+        await hands.create(endpoint_slice(hands.namespace, hands.slice_api))
+        seen = await look(hands)
+        assert [child["kind"] for child in seen.slices] == ["EndpointSlice"]
+        assert seen.slices[0]["endpoints"][0]["targetRef"]["name"] == "digits-pod"
 
     async def test_applying_the_same_again_changes_nothing(self, hands: Hands) -> None:
         body = await model(hands)

@@ -20,6 +20,7 @@ class MemoryHands:
     namespace = "vision"
     budget_api = "policy/v1"
     autoscaler_api = "autoscaling/v2"
+    slice_api = "discovery.k8s.io/v1"
 
     def __init__(self) -> None:
         self.cluster = MemoryCluster()

@@ -78,8 +78,8 @@ def ready_pods_behind_the_traffic_never_fall_by_the_operators_hand(p: Pass) -> N
         countable.discard(p.before.rollout["revision"])  # the spec has changed: no rollout is what it was
     served = sum(count for name, count in p.before.lasting.items() if name in countable)
     if p.after.stable is not None and p.after.stable != p.before.stable:
-        new = p.before.ready[p.after.stable]
-        assert new >= min(served, floor), f"promoted with {new} ready pods, where {served} served"
+        new = p.before.known[p.after.stable]
+        assert new >= min(served, floor), f"promoted with {new} pods that nodes know, where {served} served"
     if switching:
         served = min(served, p.before.staying[p.before.stable])
     assert p.after.lasting.total() >= min(served, floor), (
@@ -121,6 +121,17 @@ def what_had_requests_has_time_to_end_its_connections(p: Pass) -> None:
     for revision in p.before.asked.keys() - p.after.asked.keys():
         quiet = p.known.quiet_for(revision, p.after.time)
         assert quiet >= 30 or not p.before.ready[revision], f"{revision} had requests {quiet:g} s ago"
+
+
+def no_pod_is_taken_away_while_nodes_send_requests_there(p: Pass) -> None:
+    """A revision keeps its pods until nodes are told of others in their place, where there is room for both."""
+    if p.before.stable is None or p.before.surge is not None or p.before.replicas == 0:
+        return
+    if p.before.rollout.get("phase") == Phase.RETRYING:
+        return  # somebody cannot wait
+    emptied = {name for name, asked in p.before.asked.items() if asked and not p.after.asked.get(name)}
+    told = {name: p.before.told[name] for name in emptied if p.before.told[name]}
+    assert not told, f"nodes are still told of {told}"
 
 
 def nothing_gets_requests_before_it_is_validated(p: Pass) -> None:
@@ -275,6 +286,7 @@ INVARIANTS: tuple[Callable[[Pass], None], ...] = (
     no_request_reaches_a_revision_before_its_time,
     no_request_reaches_a_revision_after_its_time,
     what_had_requests_has_time_to_end_its_connections,
+    no_pod_is_taken_away_while_nodes_send_requests_there,
     nothing_gets_requests_before_it_is_validated,
     a_validation_passes_only_by_a_good_report,
     a_reached_weight_keeps_pods_on_both_sides,

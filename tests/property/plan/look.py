@@ -31,6 +31,8 @@ class Look:
         ready: ready pods by revision.
         staying: those of them that stay.
         asked: pods that each Deployment asks for.
+        told: pods by revision that nodes are told to send requests of the model's users to.
+        known: ready pods by revision of which nodes are told that they are, by the revision's own Service.
     """
 
     time: datetime
@@ -44,6 +46,8 @@ class Look:
     ready: Counter[str]
     staying: Counter[str]
     asked: dict[str, int]
+    told: Counter[str]
+    known: Counter[str]
 
     @property
     def rollout(self) -> Json:
@@ -138,7 +142,20 @@ def look(world: World) -> Look:
         ready=ready,
         staying=Counter({name: _lasting(world, name, count) for name, count in ready.items() if name}),
         asked=asked,
+        told=_named(world, world.key.name),
+        known=Counter({name: count for name in ready if (count := _named(world, name)[name])}),
     )
+
+
+def _named(world: World, service: str) -> Counter[str]:
+    """Return how many pods of each revision the EndpointSlice of a Service names as ready."""
+    piece = world.child("EndpointSlice", f"{service}-slice")
+    named = (
+        {e["targetRef"]["uid"] for e in piece["endpoints"] if e["conditions"]["ready"]} if piece else set()
+    )
+    pods = (body for ref, body in world.cluster.objects.items() if ref.kind == "Pod")
+    behind = (pod["metadata"]["labels"] for pod in pods if pod["metadata"]["uid"] in named and is_ready(pod))
+    return Counter(labels[names.LABEL_REVISION] for labels in behind)
 
 
 def _lasting(world: World, revision: str, behind: int) -> int:

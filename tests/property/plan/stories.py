@@ -13,6 +13,7 @@ from tests.property.plan.story import (
     Change,
     Evict,
     Hold,
+    Late,
     Line,
     Nature,
     Order,
@@ -140,6 +141,7 @@ _rare = st.one_of(
     st.just(Remove("Service", None)),
     st.builds(Rush, st.sampled_from([0.0, 0.5, 20.0])),
     st.builds(Silence, _either, st.booleans()),
+    st.builds(Late, st.booleans()),
 )
 _events: st.SearchStrategy[Line] = st.one_of(
     changes(),

@@ -283,4 +283,24 @@ class Silence(Said):
         return f"pods of {self.whose} {'give no' if self.silent else 'give their'} metrics"
 
 
-Line = Change | Scale | Hold | Order | Work | Away | Break | Turn | Evict | Remove | Rush | Silence
+@dataclass(frozen=True)
+class Eve(Said):
+    """Everybody works until requests begin to move to another revision, or for a while."""
+
+    def __str__(self) -> str:
+        return "everybody works until requests begin to move"
+
+
+@dataclass(frozen=True)
+class Late(Said):
+    """The controller that tells nodes which pods are behind a Service stands still, or goes on."""
+
+    stands: bool
+
+    def __str__(self) -> str:
+        return "nodes are told nothing new" if self.stands else "nodes are told again what is new"
+
+
+Line = (
+    Change | Scale | Hold | Order | Work | Away | Break | Turn | Evict | Remove | Rush | Silence | Eve | Late
+)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from pilothouse.plan.seen import Json
 from tests.property.plan.stories import blue_green, canaries, changes, rolling, stories, unaided
-from tests.property.plan.story import Change, Line, Nature, Way
+from tests.property.plan.story import Change, Eve, Late, Line, Nature, Way, Work
 from tests.property.plan.watched import Watched
 from tests.support.world import model
 
@@ -46,6 +46,15 @@ def test_stories_of_blue_and_green_end_well(opening: Change, story: list[Line], 
 @given(opening=changes(rolling), story=stories, ending=unaided)
 def test_stories_of_rolling_updates_end_well(opening: Change, story: list[Line], ending: Way) -> None:
     asyncio.run(_told([opening, *story], ending))
+
+
+@_SOME
+@given(opening=changes(), story=stories, ending=unaided)
+def test_stories_in_which_nodes_are_told_late_end_well(
+    opening: Change, story: list[Line], ending: Way
+) -> None:
+    # For longer than old pods have to drain.
+    asyncio.run(_told([opening, Eve(), Late(True), Work(8, 4, 10), *story], ending))
 
 
 async def _told(story: list[Line], ending: Way, *, served: bool = True) -> None:

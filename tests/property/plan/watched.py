@@ -8,7 +8,7 @@ from datetime import timedelta
 from hypothesis import note
 
 from pilothouse.api import names
-from pilothouse.api.conditions import Command
+from pilothouse.api.conditions import Command, Phase
 from pilothouse.control.reconciler import Result
 from pilothouse_runtime.contract import ValidationReport
 from tests.property.plan.invariants import INVARIANTS, Pass
@@ -17,8 +17,10 @@ from tests.property.plan.story import (
     Away,
     Break,
     Change,
+    Eve,
     Evict,
     Hold,
+    Late,
     Line,
     Nature,
     Order,
@@ -35,6 +37,8 @@ from tests.support.played_pods import Fate
 from tests.support.world import World, model, pause
 
 _MOST_AT_ONCE = 30
+# Moves within which requests begin to move to a revision whose pods come up.
+_EVE = 20
 
 
 class Watched(World):
@@ -113,6 +117,7 @@ class Watched(World):
         self.cluster.faults.clear()
         self.nodes.fates.clear()
         self.nodes.jobs.fates.clear()
+        self.nodes.endpoints.away = False
         self.users.tempers.clear()
         self.users.silent.clear()
         self.users.rate = 20.0
@@ -201,6 +206,13 @@ class Watched(World):
             case Silence(whose, silent):
                 change = self.users.silent.add if silent else self.users.silent.discard
                 change(self._named(whose))
+            case Eve():
+                for _ in range(_EVE):
+                    if self.phase in (Phase.SHIFTING, Phase.SWITCHING):
+                        break
+                    await self.work(1)
+            case Late(stands):
+                self.nodes.endpoints.away = stands
 
     def _order(self, command: Command, revision: str, token: str) -> None:
         if command is Command.PROMOTE:

@@ -15,6 +15,8 @@ from pilothouse.control.errors import BlockedError
 from pilothouse.kube.client import Client
 from pilothouse.kube.discovery import Served, discover
 
+_SLICES = ("discovery.k8s.io/v1beta1", "discovery.k8s.io/v1")
+
 
 @asynccontextmanager
 async def server(*served: str) -> AsyncIterator[Client]:
@@ -42,18 +44,31 @@ async def server(*served: str) -> AsyncIterator[Client]:
     ("served", "expected"),
     [
         (  # 1.20
-            ["policy/v1beta1", "autoscaling/v1", "autoscaling/v2beta1", "autoscaling/v2beta2"],
-            Served("policy/v1beta1", "autoscaling/v2beta2"),
+            [
+                *("policy/v1beta1", "autoscaling/v1", "autoscaling/v2beta1", "autoscaling/v2beta2"),
+                "discovery.k8s.io/v1beta1",
+            ],
+            Served("policy/v1beta1", "autoscaling/v2beta2", "discovery.k8s.io/v1beta1"),
         ),
         (  # 1.22
-            ["policy/v1", "policy/v1beta1", "autoscaling/v1", "autoscaling/v2beta2"],
-            Served("policy/v1", "autoscaling/v2beta2"),
+            ["policy/v1", "policy/v1beta1", "autoscaling/v1", "autoscaling/v2beta2", *_SLICES],
+            Served("policy/v1", "autoscaling/v2beta2", "discovery.k8s.io/v1"),
         ),
         (  # 1.24: the order of the answer does not matter
-            ["policy/v1beta1", "policy/v1", "autoscaling/v2beta2", "autoscaling/v2", "autoscaling/v1"],
-            Served("policy/v1", "autoscaling/v2"),
+            [
+                "policy/v1beta1",
+                "policy/v1",
+                "autoscaling/v2beta2",
+                "autoscaling/v2",
+                "autoscaling/v1",
+                *_SLICES,
+            ],
+            Served("policy/v1", "autoscaling/v2", "discovery.k8s.io/v1"),
         ),
-        (["policy/v1", "autoscaling/v2", "autoscaling/v1"], Served("policy/v1", "autoscaling/v2")),
+        (
+            ["policy/v1", "autoscaling/v2", "autoscaling/v1", "discovery.k8s.io/v1"],
+            Served("policy/v1", "autoscaling/v2", "discovery.k8s.io/v1"),
+        ),
     ],
 )
 async def test_the_newest_version_that_is_served_is_taken(served: list[str], expected: Served) -> None:
@@ -62,7 +77,13 @@ async def test_the_newest_version_that_is_served_is_taken(served: list[str], exp
 
 
 @pytest.mark.parametrize(
-    "served", [["policy/v1"], ["policy/v1", "autoscaling/v1"], ["policy/v2", "autoscaling/v2"]]
+    "served",
+    [
+        ["policy/v1"],
+        ["policy/v1", "autoscaling/v1"],
+        ["policy/v2", "autoscaling/v2"],
+        ["policy/v1", "autoscaling/v2"],
+    ],
 )
 async def test_a_server_with_none_that_we_know_is_told(served: list[str]) -> None:
     async with server(*served) as client:
