@@ -51,11 +51,11 @@ class System:
         return self.kubectl.list("pods", "app.kubernetes.io/name=pilothouse")
 
     def kill_operator(self) -> None:
-        """Kill the operator's process with SIGKILL; the kubelet starts it again."""
+        """Kill the operator's process with SIGKILL; the kubelet starts it again, each time later (at most 300 s)."""
         restarts = self._restarts()
         self._kill()
         until(
-            lambda: self._restarts() > restarts, seconds=60, what=lambda: f"restart: {self.operator_pods()}"
+            lambda: self._restarts() > restarts, seconds=330, what=lambda: f"restart: {self.operator_pods()}"
         )
 
     def crash_operator(self) -> None:

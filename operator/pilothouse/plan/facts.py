@@ -107,11 +107,16 @@ class Facts:
 
         These are the ones that requests can be moved to: see `pilothouse.plan.endpoints`.
         """
-        if revision is None:
-            return 0
-        known = endpoints.named(self.seen, revision)
+        return 0 if revision is None else self._named(revision, revision)
+
+    def behind(self, revision: str | None) -> int:
+        """Return how many ready pods of a revision nodes are told to send requests of the model's users to."""
+        return 0 if revision is None else self._named(revision, self.seen.key.name)
+
+    def _named(self, revision: str, service: str) -> int:
+        told = endpoints.named(self.seen, service)
         ready = (pod["metadata"]["uid"] for pod in pods_of(self.seen, revision) if is_ready(pod))
-        return sum(uid in known for uid in ready)
+        return sum(uid in told for uid in ready)
 
     def present(self, revision: str | None) -> int:
         """Return how many pods of a revision take up room on some node, those that are just ending included."""

@@ -45,7 +45,7 @@ def _stable(facts: Facts, state: State, entry: Entry) -> int:
         )
     if not routing.by_pods(rollout) or not rollout.reached:
         return replicas - spare
-    return min(max(replicas - spare - facts.ready(state.candidate), 0), replicas - spare)
+    return min(max(replicas - spare - facts.behind(state.candidate), 0), replicas - spare)
 
 
 def _candidate(facts: Facts, state: State, entry: Entry) -> int:
@@ -54,7 +54,7 @@ def _candidate(facts: Facts, state: State, entry: Entry) -> int:
         return facts.replicas
     if facts.returning(state):
         spare = 1 if surge == 0 else 0
-        return min(_live(facts, entry), max(facts.replicas - spare - facts.ready(state.stable), 0))
+        return min(_live(facts, entry), max(facts.replicas - spare - facts.behind(state.stable), 0))
     if routing.replanned(rollout, facts.spec):
         return min(_live(facts, entry), facts.replicas)
     wanted = needed(rollout, state, facts.spec)

@@ -70,6 +70,17 @@ async def test_a_step_counts_from_when_nodes_spread_the_requests() -> None:
     await world.until(lambda: "inForceSince" in world.rollout, limit=5)
 
 
+async def test_where_there_is_no_room_old_pods_go_only_for_new_ones_that_nodes_know() -> None:
+    world, first = await served(replicas=3, rollout={"surge": 1})
+    second = world.apply(model=model("2"), replicas=3, rollout={"surge": 1})
+    await world.until(lambda: world.traffic == "mixed")
+    world.nodes.endpoints.away = True
+    await world.wait(120)
+    assert (world.pods_asked(first), world.ready_pods(second)) == (3, 1)
+    world.nodes.endpoints.away = False
+    await world.until(lambda: world.is_true("Ready"), limit=60)
+
+
 async def test_a_model_without_pods_is_ready_once_nodes_are_told_of_none() -> None:
     world, _ = await served(replicas=2)
     second = world.apply(model=model("2"), replicas=0)
