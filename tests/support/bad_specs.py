@@ -225,6 +225,7 @@ BAD_SPECS: Final = (
     _model("format-unknown", {"format": "pickle"}, "format"),
     _model("factory-is-a-path", {"format": "auto", "factory": "models/resnet.py"}, "factory"),
     _model("factory-for-a-whole-model", {"factory": "package.models:resnet"}, "factory", Refused.CEL),
+    _model("safetensors-without-factory", {"format": "safetensors"}, "factory", Refused.CEL),
     _model("state-dict-without-factory", {"format": "statedict"}, "factory", Refused.CEL),
     _model(
         "uri-of-a-file-for-a-folder", {"uri": "https://h/a.zip", "format": "transformers"}, "uri", Refused.CEL

@@ -32,7 +32,8 @@ class Format(StrEnum):
     PYTHON = "python"
 
 
-_WEIGHTS_ONLY: Final = (Format.AUTO, Format.SAFETENSORS, Format.STATEDICT, Format.MLFLOW)
+_WEIGHTS: Final = (Format.SAFETENSORS, Format.STATEDICT)
+_MAY_BE_WEIGHTS: Final = (*_WEIGHTS, Format.MLFLOW, Format.AUTO)
 FOLDERS: Final = (Format.TENSORFLOW, Format.TRANSFORMERS, Format.MLFLOW, Format.PYTHON)
 OF_NUMBERS: Final = (
     Format.TORCHSCRIPT,
@@ -182,15 +183,16 @@ class Model(SpecModel):
         ),
         Rule(
             "factory",
-            "is missing; a state dict holds weights only: name what makes the network, as in my_package.models:resnet",
-            lambda self: self.format is not Format.STATEDICT or bool(self.factory),
-            "!has(self.format) || self.format != 'statedict' || has(self.factory) && self.factory != ''",
+            "is missing; a file whose format is safetensors or statedict holds weights only: name what makes the "
+            "network, as in my_package.models:resnet",
+            lambda self: self.format not in _WEIGHTS or bool(self.factory),
+            f"!has(self.format) || !(self.format in {one_of(_WEIGHTS)}) || has(self.factory) && self.factory != ''",
         ),
         Rule(
             "factory",
             "is for weights only; leave it out, or let format be safetensors, statedict, mlflow or auto",
-            lambda self: not self.factory or self.format in _WEIGHTS_ONLY,
+            lambda self: not self.factory or self.format in _MAY_BE_WEIGHTS,
             "!has(self.factory) || self.factory == '' || !has(self.format) || "
-            f"self.format in {one_of(_WEIGHTS_ONLY)}",
+            f"self.format in {one_of(_MAY_BE_WEIGHTS)}",
         ),
     )
