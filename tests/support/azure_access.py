@@ -1,4 +1,4 @@
-"""Who may read blobs: by the account's key, by a shared access signature (SAS), or by a token for a client's secret.
+"""Who may read and write blobs: by the key of the account, a shared access signature (SAS), or a token for a secret.
 
 How each is signed: Azure documentation, "Authorize with Shared Key", "Create an account SAS", "Create a service SAS".
 How a secret is exchanged: Microsoft identity platform, "OAuth 2.0 client credentials flow".
@@ -35,7 +35,11 @@ _EXPIRED: Final = "Signature not valid in the specified time frame: Start [] - E
 
 
 def sas(container: str = "", *, may: str = "rl", hours: float = 1) -> str:
-    """Return a SAS of a container, or of the account, that may read (r) and list (l) for so many hours from now."""
+    """Return a SAS of a container, or of the account, for so many hours from now.
+
+    Args:
+        may: read (r), list (l), create (c), in this order.
+    """
     ends = datetime.now(UTC) + timedelta(hours=hours)
     told = {"sv": _VERSION, "sp": may, "se": f"{ends:%Y-%m-%dT%H:%M:%SZ}"}
     told |= {"sr": "c"} if container else {"ss": "b", "srt": "sco"}
@@ -52,17 +56,17 @@ def signature_in(token: str) -> str:
     return max(re.findall("[A-Za-z0-9]+", dict(parse_qsl(token))["sig"]), key=len)
 
 
-def refusal(path: str, headers: Mapping[str, str], container: str, permission: str) -> str:
-    """Return why who asks for a path, with these headers, may not have it; "" where they may.
+def refusal(method: str, path: str, headers: Mapping[str, str], container: str, permission: str) -> str:
+    """Return why who sends a request with these headers may not do that; "" where they may.
 
     Args:
-        permission: r or l, what it takes.
+        permission: what it takes, as in `sas`.
     """
     query = dict(parse_qsl(urlsplit(path).query))
     given = headers.get("Authorization", "")
     if "sig" in query:
         return _refusal_of_sas(query, container, permission)
-    if given in (_shared_key(path, headers), f"Bearer {_TOKEN}"):
+    if given in (_shared_key(method, path, headers), f"Bearer {_TOKEN}"):
         return ""
     return "not signed by the key of the account"
 
@@ -98,8 +102,8 @@ def _signature_of_sas(query: Mapping[str, str], container: str) -> str:
     return _signed("\n".join(fixed.get(name) or query.get(name, "") for name in order))
 
 
-def _shared_key(path: str, headers: Mapping[str, str]) -> str:
-    """Return how a GET that has these headers is signed with the account's key."""
+def _shared_key(method: str, path: str, headers: Mapping[str, str]) -> str:
+    """Return how a request that has these headers is signed with the account's key."""
     parts = urlsplit(path)
     own = sorted((name.lower(), value) for name, value in headers.items() if name.lower().startswith("x-ms-"))
     query = sorted(parse_qsl(parts.query, keep_blank_values=True))
@@ -107,7 +111,7 @@ def _shared_key(path: str, headers: Mapping[str, str]) -> str:
     if signed["Content-Length"] == "0":
         signed["Content-Length"] = ""
     lines = [
-        "GET",
+        method,
         *signed.values(),
         *(f"{name}:{value}" for name, value in own),
         f"/{ACCOUNT}{parts.path}",

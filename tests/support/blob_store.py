@@ -1,4 +1,4 @@
-"""A small Azure Blob Storage: it lists and gives the files of folders to who may read them (`azure_access`)."""
+"""A small Azure Blob Storage: it lists, gives and takes the files of folders, from who may do that (`azure_access`)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from xml.sax.saxutils import escape
 
 from tests.support import azure_access as access
 
+_UNKNOWN: Final = "Server failed to authenticate the request."
 _CHANGED: Final = "Thu, 01 Jan 2026 00:00:00 GMT"
 
 
@@ -89,8 +90,8 @@ class _Handler(BaseHTTPRequestHandler):
         query = dict(parse_qsl(parts.query))
         _, _, container, *names = unquote(parts.path).split("/")
         lists = query.get("comp") == "list"
-        if why := access.refusal(self.path, self.headers, container, "l" if lists else "r"):
-            return self._refuse(403, "Server failed to authenticate the request.", why)
+        if why := access.refusal("GET", self.path, self.headers, container, "l" if lists else "r"):
+            return self._refuse(403, _UNKNOWN, why)
         if not (self.root / container).is_dir():
             return self._refuse(404, "The specified container does not exist.")
         if lists:
@@ -99,6 +100,16 @@ class _Handler(BaseHTTPRequestHandler):
         if not file.is_file():
             return self._refuse(404, "The specified blob does not exist.")
         return self._answer(file.read_bytes(), "application/octet-stream")
+
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        _, _, container, *names = unquote(urlsplit(self.path).path).split("/")
+        if why := access.refusal("PUT", self.path, self.headers, container, "c"):
+            return self._refuse(403, _UNKNOWN, why)
+        file = self.root.joinpath(container, *names)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(body)
+        return self._answer(b"", "application/octet-stream", 201)
 
     def do_POST(self) -> None:
         """Answer as the service that gives tokens."""
