@@ -10,11 +10,13 @@ import re
 import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
+from urllib.parse import unquote
 
 # Names of variables that hold secrets, or whole files of them. What is no secret of these may be told less clearly.
 _SECRET_NAMES: Final = re.compile(r"(?i)key|secret|token|passw|sas|credential|dockerconfig|auth|user")
 _QUERY: Final = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s?\"'<>]*)\?[^\s\"'<>]*")
 _SHORTEST: Final = 4  # characters; shorter values stand in any text by chance
+_SIGNATURE: Final = re.compile(r"(?:^|[?&])sig=([^&\s]+)")  # of Azure's SAS: a query that is a secret
 _HIDDEN: Final = "***"
 
 
@@ -49,9 +51,11 @@ class Discretion:
 
 
 def _parts(value: str) -> Iterator[str]:
-    """Yield a secret and what is in it: lines, fields of JSON, and what is base64 in these."""
+    """Yield a secret and what is in it: a signature, lines, fields of JSON, and what is base64 in these."""
     yield value
     yield value.strip()
+    for found in _SIGNATURE.findall(value):
+        yield from (found, unquote(found))
     try:
         data = json.loads(value)
     except (ValueError, RecursionError):

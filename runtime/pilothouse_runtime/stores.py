@@ -14,13 +14,23 @@ STORES: Final[dict[str, Callable[..., ObjectStore]]] = {"s3": S3Store, "gs": GCS
 CREDENTIALS: Final = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a public bucket",
     "gs": "GOOGLE_SERVICE_ACCOUNT_KEY, or GOOGLE_SKIP_SIGNATURE=true for a public bucket",
-    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY (or AZURE_STORAGE_SAS_TOKEN)",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or AZURE_STORAGE_SAS_TOKEN, or AZURE_CLIENT_ID,"
+    " AZURE_CLIENT_SECRET and AZURE_TENANT_ID",
 }
 # Addresses of the store, in the environment; with http:// in them they ask for what is refused otherwise.
 _ENDPOINTS: Final = re.compile("^(AWS|GOOGLE|AZURE)_.*(ENDPOINT|URL)")
 _METADATA: Final = ("169.254.169.254", "metadata.google.internal", "metadata/identity")  # of cloud machines
 _STATUS: Final = re.compile(r"status code: (\d{3}[^:\n]*)")
-_MESSAGE: Final = re.compile(r"<Message>([^<\n]{1,300})")
+# What was said: that a signature has expired, before what else is said of it; and by Microsoft's sign-in.
+_MESSAGES: Final = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r">(Signature not valid in the specified time frame[^<\n]{0,200})",
+        r"<Message>([^<\n]{1,300})",
+        r"(AADSTS\d+: [^.\"\\\n]{1,200})",
+    )
+)
+_SIGN_IN: Final = "token request"
 
 
 class StoreSettingError(Exception):
@@ -75,8 +85,9 @@ def told_by(error: Exception) -> Told:
     text = str(error)
     said = _STATUS.search(text)
     status = said.group(1).strip() if said else ""
-    message = _MESSAGE.search(text)
-    words = f"the store answered {status}" + (f" ({message.group(1).strip()})" if message else "")
+    message = next(filter(None, (pattern.search(text) for pattern in _MESSAGES)), None)
+    who = "sign-in" if _SIGN_IN in text else "store"
+    words = f"the {who} answered {status}" + (f" ({message.group(1).strip()})" if message else "")
     unknown = any(name in text for name in _METADATA)
     denied = isinstance(error, PermissionDeniedError | UnauthenticatedError)
     if not status:

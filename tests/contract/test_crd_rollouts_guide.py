@@ -58,8 +58,3 @@ def test_weights_come_to_what_the_table_says() -> None:
         pods = split(weight, replicas)
         assert (pods.candidate, pods.stable) == (candidate, stable)
         assert reached(pods.candidate, pods.stable) == share
-
-
-def test_links_lead_to_something() -> None:
-    for link in re.findall(r"\]\(([^)#]+)", TEXT):
-        assert (GUIDE.parent / link).exists(), link

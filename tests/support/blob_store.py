@@ -1,12 +1,9 @@
-"""A small Azure Blob Storage: it lists and gives the files of folders, to who signs with the account's key."""
+"""A small Azure Blob Storage: it lists, gives and takes the files of folders, from who may do that (`azure_access`)."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import threading
-from collections.abc import Mapping
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -14,45 +11,64 @@ from typing import ClassVar, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-ACCOUNT: Final = "pilothouse"
-ACCOUNT_KEY: Final = "plantedKeyOfTheAccount12"  # in base64, as all of them
-_OTHER_KEY: Final = "plantedButWrong+"
+from tests.support import azure_access as access
+
+_UNKNOWN: Final = "Server failed to authenticate the request."
 _CHANGED: Final = "Thu, 01 Jan 2026 00:00:00 GMT"
-# What is signed after the method, in this order (Azure documentation, "Authorize with Shared Key").
-_SIGNED: Final = (
-    *("Content-Encoding", "Content-Language", "Content-Length", "Content-MD5", "Content-Type", "Date"),
-    *("If-Modified-Since", "If-Match", "If-None-Match", "If-Unmodified-Since", "Range"),
-)
 
 
-def secret_for(url: str, key: str = ACCOUNT_KEY) -> dict[str, str]:
-    """Return what a Secret with credentials for a server at `url` holds."""
+@dataclass(frozen=True)
+class SignIn:
+    """A way to sign in to a store: what a Secret holds for it, with what is right and with what is planted and wrong.
+
+    Attributes:
+        key: of the right one, a part that nobody may be told.
+    """
+
+    root: Path
+    secret: dict[str, str]
+    wrong: dict[str, str]
+    key: str
+    scheme: ClassVar = "az"
+
+
+def ways_to(url: str, root: Path) -> dict[str, SignIn]:
+    """Return the ways to sign in to a server at `url`, by name."""
+    place = {
+        "AZURE_STORAGE_ACCOUNT_NAME": access.ACCOUNT,
+        "AZURE_STORAGE_ENDPOINT": f"{url}/{access.ACCOUNT}",
+    }
+
+    def way(variable: str, right: str, wrong: str, key: str, **more: str) -> SignIn:
+        common = place | more
+        return SignIn(root, common | {variable: right}, common | {variable: wrong}, key)
+
+    token = access.sas()
+    client = {
+        "AZURE_CLIENT_ID": access.CLIENT,
+        "AZURE_TENANT_ID": access.TENANT,
+        "AZURE_AUTHORITY_HOST": url,
+    }
+    secret = access.CLIENT_SECRET
     return {
-        "AZURE_STORAGE_ACCOUNT_NAME": ACCOUNT,
-        "AZURE_STORAGE_ACCOUNT_KEY": key,
-        "AZURE_STORAGE_ENDPOINT": f"{url}/{ACCOUNT}",
+        "key": way("AZURE_STORAGE_ACCOUNT_KEY", access.ACCOUNT_KEY, access.OTHER_KEY, access.ACCOUNT_KEY),
+        "sas": way("AZURE_STORAGE_SAS_TOKEN", token, access.forged(token), access.signature_in(token)),
+        "client": way("AZURE_CLIENT_SECRET", secret, "planted-but-wrong", secret, **client),
     }
 
 
-def wrong_secret_for(url: str) -> dict[str, str]:
-    """Return the same with a key that is not the account's."""
-    return secret_for(url, _OTHER_KEY)
-
-
 class BlobStore:
-    """Serves the folders in `root` as containers, from a thread, until the block ends."""
+    """Serves the folders in `root` as containers, from a thread, until the block ends.
 
-    scheme: ClassVar = "az"
-    key: ClassVar = ACCOUNT_KEY
+    Attributes:
+        ways: to sign in.
+    """
 
     def __init__(self, root: Path) -> None:
-        self.root = root
         handler = type("Handler", (_Handler,), {"root": root})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
-        url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self.secret = secret_for(url)
-        self.wrong = wrong_secret_for(url)
+        self.ways = ways_to(f"http://127.0.0.1:{self._server.server_address[1]}", root)
 
     def __enter__(self) -> BlobStore:
         threading.Thread(target=self._server.serve_forever, daemon=True, args=(0.05,)).start()
@@ -72,17 +88,36 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
         query = dict(parse_qsl(parts.query))
-        if self.headers.get("Authorization") != _authorization(self.path, self.headers):
-            return self._refuse(403, "Server failed to authenticate the request.")
         _, _, container, *names = unquote(parts.path).split("/")
+        lists = query.get("comp") == "list"
+        if why := access.refusal("GET", self.path, self.headers, container, "l" if lists else "r"):
+            return self._refuse(403, _UNKNOWN, why)
         if not (self.root / container).is_dir():
             return self._refuse(404, "The specified container does not exist.")
-        if query.get("comp") == "list":
+        if lists:
             return self._answer(self._listed(container, query.get("prefix", "")), "application/xml")
         file = self.root.joinpath(container, *names)
         if not file.is_file():
             return self._refuse(404, "The specified blob does not exist.")
         return self._answer(file.read_bytes(), "application/octet-stream")
+
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        _, _, container, *names = unquote(urlsplit(self.path).path).split("/")
+        if why := access.refusal("PUT", self.path, self.headers, container, "c"):
+            return self._refuse(403, _UNKNOWN, why)
+        file = self.root.joinpath(container, *names)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(body)
+        return self._answer(b"", "application/octet-stream", 201)
+
+    def do_POST(self) -> None:
+        """Answer as the service that gives tokens."""
+        form = dict(parse_qsl(self.rfile.read(int(self.headers["Content-Length"])).decode()))
+        if self.path != f"/{access.TENANT}/oauth2/v2.0/token":
+            return self._refuse(404, "There is nothing else to post to.")
+        status, body = access.token_for(form)
+        return self._answer(body.encode(), "application/json", status)
 
     def _listed(self, container: str, prefix: str) -> bytes:
         top = self.root / container
@@ -96,8 +131,9 @@ class _Handler(BaseHTTPRequestHandler):
         )
         return f"<EnumerationResults><Blobs>{blobs}</Blobs><NextMarker/></EnumerationResults>".encode()
 
-    def _refuse(self, status: int, message: str) -> None:
-        self._answer(f"<Error><Message>{message}</Message></Error>".encode(), "application/xml", status)
+    def _refuse(self, status: int, message: str, detail: str = "") -> None:
+        told = f"<Message>{message}</Message><AuthenticationErrorDetail>{detail}</AuthenticationErrorDetail>"
+        self._answer(f"<Error>{told}</Error>".encode(), "application/xml", status)
 
     def _answer(self, body: bytes, content_type: str, status: int = 200) -> None:
         self.send_response(status)
@@ -110,22 +146,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
         """Say nothing."""
-
-
-def _authorization(path: str, headers: Mapping[str, str]) -> str:
-    """Return how a GET that has these headers is signed with the account's key."""
-    parts = urlsplit(path)
-    own = sorted((name.lower(), value) for name, value in headers.items() if name.lower().startswith("x-ms-"))
-    query = sorted(parse_qsl(parts.query, keep_blank_values=True))
-    signed = {name: headers.get(name, "") for name in _SIGNED}
-    if signed["Content-Length"] == "0":
-        signed["Content-Length"] = ""
-    lines = [
-        "GET",
-        *signed.values(),
-        *(f"{name}:{value}" for name, value in own),
-        f"/{ACCOUNT}{parts.path}",
-        *(f"{name}:{value}" for name, value in query),
-    ]
-    signature = hmac.digest(base64.b64decode(ACCOUNT_KEY), "\n".join(lines).encode(), hashlib.sha256)
-    return f"SharedKey {ACCOUNT}:{base64.b64encode(signature).decode()}"

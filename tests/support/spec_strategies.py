@@ -6,6 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from pilothouse.api.model import Format
+
 Json = dict[str, Any]
 
 HOSTS = st.sampled_from(["models.example.com", "10.0.0.1:8080", "me:secret@host", "", "host", "@", "[::1]"])
@@ -23,6 +25,8 @@ PATHS = st.sampled_from(
         "/a?b=/../",
         "/é.pt",
         "/a@b",
+        "/a/",
+        "/a/b/c",
     ]
 )
 URIS = st.builds(
@@ -84,7 +88,7 @@ NAMES = st.sampled_from(["a", "b", "image", "PILOTHOUSE_X", "pilothouse_x", "X_P
 _TENSOR = st.fixed_dictionaries(
     {
         "name": st.sampled_from(["a", "b", "image"]),
-        "datatype": st.sampled_from(["FP32", "INT64", "BOOL", "BF16"]),
+        "datatype": st.sampled_from(["FP32", "INT64", "BOOL", "BYTES"]),
         "shape": st.lists(st.integers(-1, 3), max_size=3),
     }
 )
@@ -119,7 +123,7 @@ MODELS = st.fixed_dictionaries(
     optional={
         "version": st.sampled_from(["", "1", "2.0"]),
         "digest": st.just(f"sha256:{'0' * 64}"),
-        "format": st.sampled_from(["auto", "torchscript", "exported", "safetensors", "statedict"]),
+        "format": st.sampled_from([str(format_) for format_ in Format]),
         "factory": st.sampled_from(["", "package.models:resnet"]),
         "secretName": st.sampled_from(["", "models-readonly"]),
         "inputs": st.lists(_TENSOR, max_size=3),
@@ -150,7 +154,16 @@ RUNTIMES = st.fixed_dictionaries(
             },
         ),
         "drift": st.sampled_from(
-            [{"uri": uri} for uri in ("file:///golden.npz", "https:///golden.npz", "s3://data/golden.npz")]
+            [
+                {"uri": uri}
+                for uri in (
+                    "file:///golden.npz",
+                    "https:///golden.npz",
+                    "s3://data/golden.npz",
+                    "hf://a/b",
+                    "gs://a/b/",
+                )
+            ]
         ),
         "resources": st.fixed_dictionaries({}, optional={"requests": _AMOUNTS, "limits": _AMOUNTS}),
         "env": st.lists(_ENV, max_size=3, unique_by=lambda item: str(item["name"])),

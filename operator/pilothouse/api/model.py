@@ -9,8 +9,8 @@ from pydantic import Field
 
 from pilothouse.api.pods import SUBDOMAIN_PATTERN
 from pilothouse.api.rollout import DIGEST_PATTERN
-from pilothouse.api.rules import Rule, SpecModel, unfilled
-from pilothouse.api.uris import URI_PATTERN, URI_RULES
+from pilothouse.api.rules import Rule, SpecModel, one_of, unfilled
+from pilothouse.api.uris import URI_PATTERN, URI_RULES, names_a_file, names_a_file_in_cel
 
 FACTORY_PATTERN: Final = r"^$|^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*$"
 
@@ -32,7 +32,17 @@ class Format(StrEnum):
     PYTHON = "python"
 
 
-_WEIGHTS_ONLY: Final = (Format.AUTO, Format.SAFETENSORS, Format.STATEDICT, Format.MLFLOW)
+_WEIGHTS: Final = (Format.SAFETENSORS, Format.STATEDICT)
+_MAY_BE_WEIGHTS: Final = (*_WEIGHTS, Format.MLFLOW, Format.AUTO)
+FOLDERS: Final = (Format.TENSORFLOW, Format.TRANSFORMERS, Format.MLFLOW, Format.PYTHON)
+OF_NUMBERS: Final = (
+    Format.TORCHSCRIPT,
+    Format.EXPORTED,
+    Format.AOTINDUCTOR,
+    Format.SAFETENSORS,
+    Format.STATEDICT,
+    Format.KERAS,
+)
 
 
 class Datatype(StrEnum):
@@ -60,6 +70,19 @@ def _unique_names(field: str) -> Rule:
         "names a tensor twice; names must be unique",
         lambda self: len({t.name for t in getattr(self, field)}) == len(getattr(self, field)),
         f"!has(self.{field}) || self.{field}.all(a, self.{field}.exists_one(b, b.name == a.name))",
+    )
+
+
+def _no_texts(field: str) -> Rule:
+    return Rule(
+        field,
+        "has a tensor of BYTES (texts), which a model of this format cannot have: PyTorch runs it, on numbers only",
+        lambda self: (
+            self.format not in OF_NUMBERS
+            or all(tensor.datatype is not Datatype.BYTES for tensor in getattr(self, field))
+        ),
+        f"!has(self.{field}) || !has(self.format) || !(self.format in {one_of(OF_NUMBERS)}) || "
+        f"self.{field}.all(tensor, tensor.datatype != 'BYTES')",
     )
 
 
@@ -141,8 +164,17 @@ class Model(SpecModel):
 
     rules = (
         *URI_RULES,
+        Rule(
+            "uri",
+            f"names a file, but a model whose format is {', '.join(FOLDERS[:-1])} or {FOLDERS[-1]} is a folder: "
+            "with s3://, gs://, az:// and hf:// end it with /; http(s):// brings files only",
+            lambda self: self.format not in FOLDERS or not names_a_file(self.uri),
+            f"!has(self.format) || !(self.format in {one_of(FOLDERS)}) || !{names_a_file_in_cel('self.uri')}",
+        ),
         _unique_names("inputs"),
         _unique_names("outputs"),
+        _no_texts("inputs"),
+        _no_texts("outputs"),
         Rule(
             "outputs",
             "are described, but inputs are not; describe both or the inputs alone",
@@ -151,15 +183,16 @@ class Model(SpecModel):
         ),
         Rule(
             "factory",
-            "is missing; a state dict holds weights only: name what makes the network, as in my_package.models:resnet",
-            lambda self: self.format is not Format.STATEDICT or bool(self.factory),
-            "!has(self.format) || self.format != 'statedict' || has(self.factory) && self.factory != ''",
+            "is missing; a file whose format is safetensors or statedict holds weights only: name what makes the "
+            "network, as in my_package.models:resnet",
+            lambda self: self.format not in _WEIGHTS or bool(self.factory),
+            f"!has(self.format) || !(self.format in {one_of(_WEIGHTS)}) || has(self.factory) && self.factory != ''",
         ),
         Rule(
             "factory",
             "is for weights only; leave it out, or let format be safetensors, statedict, mlflow or auto",
-            lambda self: not self.factory or self.format in _WEIGHTS_ONLY,
+            lambda self: not self.factory or self.format in _MAY_BE_WEIGHTS,
             "!has(self.factory) || self.factory == '' || !has(self.format) || "
-            f"self.format in [{', '.join(repr(str(name)) for name in _WEIGHTS_ONLY)}]",
+            f"self.format in {one_of(_MAY_BE_WEIGHTS)}",
         ),
     )

@@ -10,7 +10,7 @@ from pydantic import Field
 from pilothouse.api.durations import Duration, between
 from pilothouse.api.names import NAME_PATTERN
 from pilothouse.api.rules import Rule, SpecModel, in_cel, matches
-from pilothouse.api.uris import URI_PATTERN, URI_RULES
+from pilothouse.api.uris import DATA_RULES, URI_PATTERN
 
 DIGEST_PATTERN: Final = "^sha256:[0-9a-f]{64}$"
 PERCENTAGE_PATTERN: Final = r"^[0-9]{1,6}([.][0-9]{1,6})?%$"
@@ -250,7 +250,7 @@ class Validation(SpecModel):
     )
 
     rules = (
-        *URI_RULES,
+        *DATA_RULES,
         between("timeout", "timeout", "1s"),
         Rule(
             "min",

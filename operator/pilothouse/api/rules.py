@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -43,6 +43,11 @@ class Rule:
 def in_cel(field: str) -> str:
     """Return how a rule in CEL must spell a field: the API server gives a word of CEL's own another name."""
     return f"__{field}__" if _CEL_WORD.fullmatch(field) else field
+
+
+def one_of(words: Iterable[str]) -> str:
+    """Return words as CEL writes a list, to stand after `in`."""
+    return f"[{', '.join(repr(str(word)) for word in words)}]"
 
 
 def matches(pattern: str, text: str) -> bool:

@@ -22,7 +22,7 @@ from pilothouse.api.pods import (
 from pilothouse.api.rollout import DIGEST_PATTERN
 from pilothouse.api.rules import Rule, SpecModel, matches, unfilled
 from pilothouse.api.sampling import Sampling
-from pilothouse.api.uris import URI_PATTERN, URI_RULES
+from pilothouse.api.uris import DATA_RULES, URI_PATTERN
 
 IMAGE_PATTERN: Final = r"^[^ \t\r\n]*$"
 
@@ -85,7 +85,7 @@ class Drift(SpecModel):
         description="sha256:<64 lower case hex digits> of that file.",
     )
 
-    rules = URI_RULES
+    rules = DATA_RULES
 
 
 def _has_accelerator(runtime: Runtime) -> bool:
@@ -186,6 +186,12 @@ class Runtime(SpecModel):
             "!has(self.device) || self.device != 'cuda' || has(self.resources) && has(self.resources.limits) "
             "&& self.resources.limits.exists(k, "
             f"k.matches('{_ACCELERATORS}') && string(self.resources.limits[k]).matches('{_WHOLE_NUMBER}'))",
+        ),
+        Rule(
+            "optimize",
+            "must be none where device is cuda: it changes how a CPU runs the model",
+            lambda self: self.optimize is Optimize.NONE or self.device is not Device.CUDA,
+            "!has(self.optimize) || self.optimize == 'none' || !has(self.device) || self.device != 'cuda'",
         ),
         Rule(
             "drift",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from pilothouse.api.ability import ABILITY_RULES
 from pilothouse.api.autoscaling import Autoscaling
 from pilothouse.api.model import Model
 from pilothouse.api.rollout import Rollout
@@ -49,6 +50,7 @@ class ModelDeploymentSpec(SpecModel):
     )
 
     rules = (
+        *ABILITY_RULES,
         Rule(
             "model.secretName",
             "is for what is fetched; file:// and pvc:// need no credentials: take it away",

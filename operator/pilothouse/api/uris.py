@@ -58,6 +58,26 @@ URI_RULES: Final = (
     _never(_UPWARDS, 'must not go upwards with ".."; write the path out'),
 )
 
+# What a uri names can be told from its spelling: http(s):// brings one file, stores and the hub a folder where it ends
+# with /. On a claim, in the image and in a registry only a look tells.
+_NAMES_A_FILE = "^https?://|^(s3|gs|az)://.*[^/]$|^hf://[^/]+/[^/]+/.*[^/]$"
+_NAMES_A_FOLDER = "^(s3|gs|az)://.*/$|^hf://[^/]+/[^/]+$|^hf://.*/$"
+
+DATA_RULES: Final = (
+    *URI_RULES,
+    _never(_NAMES_A_FOLDER, "names a folder; a data set is one file: name the .npz file in it"),
+)
+
+
+def names_a_file(uri: str) -> bool:
+    """Whether a uri can bring no folder, wherever it leads."""
+    return matches(_NAMES_A_FILE, uri)
+
+
+def names_a_file_in_cel(field: str) -> str:
+    """Return the same in CEL, of a field that holds a uri."""
+    return f"{field}.matches('{_NAMES_A_FILE}')"
+
 
 def is_fetched(uri: str, *, with_secret: bool, to_cache: bool) -> bool:
     """Whether a pod's init container brings the model, and not the serving container, which gets no credentials.

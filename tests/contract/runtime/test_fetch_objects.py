@@ -9,8 +9,9 @@ import pytest
 
 from pilothouse_runtime import contract
 from pilothouse_runtime.contract import FailureReason, Phase
+from tests.support import azure_access
 from tests.support.badserver import BadServer
-from tests.support.blob_store import BlobStore
+from tests.support.blob_store import BlobStore, SignIn
 from tests.support.fetching import Fetch, ObjectStore, fetch, left, object_store
 from tests.support.runtime_process import eventually
 from tests.support.store_suite import BODY, StoreSuite, fill
@@ -31,15 +32,67 @@ class TestS3(StoreSuite):
 
 
 class TestAzure(StoreSuite):
-    """A small server that speaks Azure's API; Azurite is asked at night."""
+    """A small server that speaks Azure's API, asked in each way to sign in; Azurite is asked at night."""
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture(scope="class", params=["key", "sas", "client"])
     @classmethod
-    def store(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BlobStore]:
+    def store(
+        cls, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[SignIn]:
         root = tmp_path_factory.mktemp("blobs")
         fill(root)
         with BlobStore(root) as store:
-            yield store
+            yield store.ways[request.param]
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SignIn]:
+    """A store as Azure's, and the way there by a shared access signature."""
+    root = tmp_path_factory.mktemp("blobs")
+    fill(root)
+    with BlobStore(root) as store:
+        yield store.ways["sas"]
+
+
+def by(blobs: SignIn, token: str) -> dict[str, str]:
+    return blobs.secret | {"AZURE_STORAGE_SAS_TOKEN": token}
+
+
+def test_a_signature_for_one_container(blobs: SignIn, tmp_path: Path) -> None:
+    """As people get it from `az storage container generate-sas` or the portal, which puts a ? before it."""
+    token = f"?{azure_access.sas('models')}"
+    done = fetch(tmp_path, "az://models/minilm/2/", **by(blobs, token))
+    assert (done.path / "weights.bin").read_bytes() == BODY, done.text
+    assert azure_access.signature_in(token) not in done.told
+
+
+@pytest.mark.parametrize(
+    ("token", "told"),
+    [
+        (azure_access.sas(hours=-1), "403 Forbidden (Signature not valid in the specified time frame: "),
+        (azure_access.sas("others"), "403 Forbidden (Server failed to authenticate the request.)"),
+        (azure_access.sas(may="r"), "403 Forbidden (Server failed to authenticate the request.)"),
+    ],
+    ids=["that-has-expired", "for-another-container", "that-may-not-list"],
+)
+def test_a_signature(blobs: SignIn, tmp_path: Path, token: str, told: str) -> None:
+    done = fetch(tmp_path, "az://models/minilm/2/", PILOTHOUSE_LOG_LEVEL="DEBUG", **by(blobs, token))
+    assert done.words is not None
+    assert done.words.permanent
+    assert f"the store answered {told}" in done.words.message
+    assert "AZURE_STORAGE_SAS_TOKEN" in done.words.message
+    assert azure_access.signature_in(token) not in done.told
+    assert left(done.mount) == []
+
+
+def test_a_client_whose_secret_is_wrong_is_told_what_the_sign_in_said(tmp_path: Path) -> None:
+    fill(tmp_path / "root")
+    with BlobStore(tmp_path / "root") as store:
+        done = fetch(tmp_path, "az://models/minilm/2/weights.bin", **store.ways["client"].wrong)
+    assert done.words is not None
+    told = "the sign-in answered 401 Unauthorized (AADSTS7000215: Invalid client secret provided); model.secretName"
+    assert told in done.words.message
+    assert "AZURE_CLIENT_ID, AZURE_CLIENT_SECRET and AZURE_TENANT_ID" in done.words.message
 
 
 def test_a_store_that_is_away(tmp_path: Path) -> None:

@@ -11,21 +11,22 @@ import httpx
 import numpy as np
 import pytest
 
-from dev.bench.environments import ensure
+from dev.bench.environments import Environment, ensure
 from pilothouse_runtime.contract import FailureReason
 from pilothouse_runtime.engine.exporting.served import Served
 from tests.support.runtime_process import PATIENCE, ROOT, runtime
 from tests.support.written_models import X, Y
 
 
-@pytest.fixture(scope="module")
-def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All folders of `mlflow_models`. MLflow is in an environment of its own, and has all else from ours."""
+def written_by_mlflow(program: str, folder: Path, *packages: str) -> Path:
+    """Return a folder with what a program in `tests/support` has MLflow write there.
+
+    MLflow is in an environment of its own; all else that the program imports it has from `packages`, and from ours.
+    """
     environment = ensure("mlflow", print, ROOT / "requirements" / "mlflow.txt")
-    folder = tmp_path_factory.mktemp("logged")
     ours = dict.fromkeys(sysconfig.get_paths()[kind] for kind in ("purelib", "platlib"))
     done = subprocess.run(
-        [environment.python, "-m", "tests.support.mlflow_models", str(folder)],
+        [environment.python, "-m", f"tests.support.{program}", str(folder)],
         capture_output=True,
         text=True,
         timeout=2 * PATIENCE,
@@ -34,11 +35,31 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
         env={
             **os.environ,
             "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": ":".join([str(ROOT), str(ROOT / "runtime"), *ours]),
+            "PYTHONPATH": ":".join([str(ROOT), str(ROOT / "runtime"), *packages, *ours]),
         },
     )
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All folders of `mlflow_models`."""
+    return written_by_mlflow("mlflow_models", tmp_path_factory.mktemp("logged"))
+
+
+@pytest.fixture(scope="module")
+def tensorflow() -> Environment:
+    """What the image with TensorFlow holds."""
+    return ensure("runtime-tensorflow", print, ROOT / "requirements" / "runtime-tensorflow.txt")
+
+
+@pytest.fixture(scope="module")
+def saved(tensorflow: Environment, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All folders of `mlflow_saved_models`."""
+    base = {"base": str(tensorflow.folder), "platbase": str(tensorflow.folder)}
+    packages = sysconfig.get_path("purelib", "venv", base)
+    return written_by_mlflow("mlflow_saved_models", tmp_path_factory.mktemp("saved"), packages)
 
 
 @pytest.mark.parametrize(
@@ -89,3 +110,28 @@ def test_pickles_are_refused(logged: Path, tmp_path: Path, name: str, told: str)
     assert words is not None
     assert (words.reason, words.permanent) == (FailureReason.MODEL_LOAD_FAILED, True)
     assert told in words.message
+
+
+@pytest.mark.parametrize(
+    ("name", "platform", "answer"),
+    [
+        ("module", "tensorflow_savedmodel", "module"),  # the flavour tensorflow, of a tf.Module
+        ("network", "keras_torch", "network"),  # the flavour tensorflow, of a network of Keras
+        ("exported", "tensorflow_savedmodel", "network"),  # the flavour keras, exported by Keras
+    ],
+)
+def test_models_of_tensorflow(
+    saved: Path, tensorflow: Environment, tmp_path: Path, name: str, platform: str, answer: str
+) -> None:
+    python = tensorflow.python if platform.startswith("tensorflow") else None
+    expected = np.load(saved / "answers.npz")
+    with runtime(tmp_path, f"file://{saved / name}", python) as process:
+        process.wait_ready()
+        metadata = process.get("/v2/models/tiny")[1]
+        [described] = metadata["inputs"]
+        sent = {**described, "shape": [2, 3], "data": expected["x"].ravel().tolist()}
+        reply = httpx.post(f"{process.url}/v2/models/tiny/infer", json={"inputs": [sent]}, timeout=PATIENCE)
+    assert metadata["platform"] == platform
+    assert (described["datatype"], described["shape"]) == ("FP32", [-1, 3])
+    [output] = reply.json()["outputs"]
+    np.testing.assert_allclose(output["data"], expected[answer].ravel(), rtol=1e-5)

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from tests.contract.runtime.test_sampling import counted, infer
+from tests.support import azure_access
 from tests.support.badserver import BadServer
+from tests.support.blob_store import BlobStore, SignIn
 from tests.support.fetching import SECRET, ObjectStore, object_store
 from tests.support.runtime_process import RuntimeProcess, eventually, runtime
 from tests.support.tiny_models import save_affine
@@ -40,7 +42,7 @@ def serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return serve
 
 
-def objects(store: ObjectStore) -> list[list[dict[str, Any]]]:
+def objects(store: ObjectStore | SignIn) -> list[list[dict[str, Any]]]:
     files = sorted(path for path in (store.root / "samples").rglob("*") if path.is_file())
     return [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
 
@@ -90,6 +92,23 @@ def test_a_wrong_key_costs_no_answer_and_is_told_once(store: ObjectStore, servin
     assert told.startswith(f"samples cannot be written to {URI}: the store answered 403 Forbidden")
     assert "runtime.sampling.secretName must name a Secret with AWS_ACCESS_KEY_ID" in told
     nothing_is_told(process, planted, SECRET)
+
+
+def test_a_signature_for_azure_that_may_create_and_nothing_else(tmp_path: Path, serving: Any) -> None:
+    token = azure_access.sas("samples", may="c")
+    (tmp_path / "blobs/samples").mkdir(parents=True)
+    with BlobStore(tmp_path / "blobs") as blobs:
+        store = blobs.ways["sas"]
+        secret = store.secret | {"AZURE_STORAGE_SAS_TOKEN": token}
+        with serving(secret, SAMPLING_URI="az://samples/digits/prod/", LOG_LEVEL="DEBUG") as process:
+            process.wait_ready()
+            assert {infer(process, str(number)) for number in range(5)} == {200}
+            process.terminate()
+            assert process.wait() == 0
+    [samples] = objects(store)
+    assert [int(sample["id"]) for sample in samples] == list(range(5))
+    assert lost(process) == []
+    nothing_is_told(process, token, azure_access.signature_in(token))
 
 
 def test_a_store_that_is_away_costs_no_answer_and_holds_up_no_end(serving: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -218,15 +217,6 @@ def test_the_model_of_another_library_in_a_folder_of_mlflow(models: Models, tmp_
     save_onnx(folder / "model.onnx")
     told = refused(tmp_path, folder, models.python)
     assert told.startswith("model.onnx is of format onnx, and this image holds no ONNX Runtime")
-
-
-def test_a_saved_model_of_mlflow_is_served(models: Models, tmp_path: Path) -> None:
-    flavours = {"tensorflow": {"saved_model_dir": "tf"}}
-    folder = save_mlflow(tmp_path / "m", flavours)
-    shutil.copytree(models.folder / "digits", folder / "tf")
-    with runtime(tmp_path, f"file://{folder}", models.python) as process:
-        process.wait_ready()
-        assert process.get("/v2/models/tiny")[1]["platform"] == "tensorflow_savedmodel"
 
 
 def test_explanations_and_packing_need_the_default_image(models: Models, tmp_path: Path) -> None:

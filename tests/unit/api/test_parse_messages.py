@@ -94,6 +94,21 @@ def said(spec: Any, name: str = "digits") -> str:
             "spec.autoscaling aims at a share of the CPU asked for, but none is; "
             "add one to runtime.resources.requests",
         ),
+        (
+            {"model": _URI | {"format": "tensorflow"}, "runtime": {"explain": True}},
+            "spec.runtime.explain must be left out where model.format is tensorflow: Captum explains, which needs "
+            "PyTorch, and TensorFlow's image holds none",
+        ),
+        (
+            {"model": _URI | {"format": "onnx"}, "runtime": {"optimize": "bf16"}},
+            "spec.runtime.optimize is bf16, which can be done only where model.format is auto, mlflow, exported or "
+            "torchscript; set it to none",
+        ),
+        (
+            {"model": {"uri": "s3://models/bert", "format": "transformers"}},
+            "spec.model.uri names a file, but a model whose format is tensorflow, transformers, mlflow or python is a "
+            "folder: with s3://, gs://, az:// and hf:// end it with /; http(s):// brings files only",
+        ),
     ],
 )
 def test_messages(spec: Any, message: str) -> None:

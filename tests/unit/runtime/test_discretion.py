@@ -26,6 +26,8 @@ AUTH = base64.b64encode(b"fetcher:planted-pass").decode()
         ({".dockerconfigjson": json.dumps({"auths": {"r": {"auth": AUTH}}})}, f"Basic {AUTH}"),
         ({".dockerconfigjson": json.dumps({"auths": {"r": {"auth": AUTH}}})}, "password planted-pass"),
         ({".dockerconfigjson": json.dumps({"auths": {"r": {"password": "planted"}}})}, "password planted"),
+        ({"AZURE_STORAGE_SAS_TOKEN": "?sv=1&sig=planted%2Bsig%3D"}, "signed planted+sig="),
+        ({"AZURE_STORAGE_SAS_TOKEN": "sig=planted%2Bsig%3D&sv=1"}, "GET /c/b?sv=1&sig=planted%2Bsig%3D"),
         ({}, "GET https://host/a/b.pt?sig=planted in 3 ms"),
         ({}, 'asked "az://c/b?se=1&sig=planted"'),
     ],
