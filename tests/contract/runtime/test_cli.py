@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,10 +60,10 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'runtime'}:{ROOT}", **more}
 
 
-def cli(*words: str | Path, cwd: Path | None = None, **more: str) -> Ended:
-    """Run a command to its end."""
+def cli(*words: str | Path, cwd: Path | None = None, before: Sequence[str] = (), **more: str) -> Ended:
+    """Run a command to its end; `before` it, in the line, what changes how it is run."""
     done = subprocess.run(
-        [sys.executable, "-m", "pilothouse_runtime", *map(str, words)],
+        [*before, sys.executable, "-m", "pilothouse_runtime", *map(str, words)],
         cwd=cwd,
         env=environment(**more),
         capture_output=True,
@@ -239,6 +239,17 @@ def test_pack_prints_what_to_apply_and_tells_what_it_did(project: Path) -> None:
     assert "outputs  logits FP32 [-1, 10]\n" in told
     assert re.search(r"answers  differ by at most [0-9.e-]+ from the offline answers\n", told)
     assert "golden   40 rows; offline: accuracy 0." in told
+
+
+def test_pack_on_a_disk_that_is_full_tells_it_and_leaves_nothing(project: Path) -> None:
+    """As far as torch can see: no file of this process may be longer than 4 KiB."""
+    np.savez(project / "few.npz", x=examples(Plain)["x"][:2])
+    for form in ("exported", "torchscript"):
+        words = ["pack", "train:make()", "-e", "few.npz", "-o", "models/full", "--format", form]
+        done = cli(*words, cwd=project, before=("prlimit", "--fsize=4096"))
+        assert (done.code, done.out) == (1, ""), done.err
+        assert f"folder: cannot write {project / 'models/full'}: File too large" in done.err
+    assert not [path for path in (project / "models").iterdir() if "full" in path.name]
 
 
 def test_pack_takes_factories_and_weights_and_tells_why_not(project: Path) -> None:
