@@ -313,6 +313,10 @@ def _metrics(answers: Arrays, expected: Mapping[str, Array], rows: int) -> dict[
         except MismatchError as error:
             problems.append(str(error))
         else:
+            if tally.flaw:
+                raise PackError(
+                    f"golden_inputs: {tally.flaw}, so that no model can be held to it; leave such rows out"
+                )
             found[str(metric)] = tally.value
     if not found:
         raise PackError(f"golden_outputs: {problems[0]}")
