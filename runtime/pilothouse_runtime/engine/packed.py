@@ -54,8 +54,7 @@ def choose(path: Path, wanted: Format, declared: Signature | None, *, verified: 
     if BACKENDS[found].by_name and wanted is Format.AUTO:
         why = BACKENDS[found].by_name
         raise unloadable(
-            f"{path.name}: {MANIFEST_FILE} says format {found}, which is never loaded unasked: {why} set model.format:"
-            f" {found} if you trust it"
+            f"{path.name}: {MANIFEST_FILE} says format {found}, which is never loaded unasked: {why}"
         )
     try:
         signature = reconcile(declared, manifest.signature, names_made_up=False)

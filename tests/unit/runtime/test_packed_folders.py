@@ -151,6 +151,7 @@ def test_a_folder_that_is_not_as_it_was_packed_is_refused(
     error = failure(folder)
     assert error.reason is reason
     assert told in error.message
+    assert error.message.count("set model.format") <= 1
     assert not (folder.parent / "mark").exists()
 
 
