@@ -353,6 +353,45 @@ def test_what_cannot_be_served_ends_with_the_reason(tmp_path: Path) -> None:
     assert "error: model.txt is no model but a text file" in done.err
 
 
+def test_interrupted_commands_say_so_in_one_line(tmp_path: Path) -> None:
+    np.savez(tmp_path / "golden.npz", **{"input.x": np.ones(3), "output.y": np.ones(3)})
+    words = ["validate", str(tmp_path / "golden.npz"), "--url", "http://localhost:1", "--model", "m"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pilothouse_runtime", *words],
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stderr is not None
+        waiting = process.stderr.readline()
+        assert (
+            "m at http://localhost:1/v2/models/m: cannot connect: Connection refused; it is asked" in waiting
+        )
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == "pilothouse-runtime validate: interrupted\n"
+    assert process.returncode == 130
+
+
+def test_a_result_that_nobody_can_have_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    line = f"exec {sys.executable} -m pilothouse_runtime digest {tmp_path / 'file'} > /dev/full"
+    done = subprocess.run(
+        ["sh", "-c", line], env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    told = "pilothouse-runtime digest: standard output cannot be written: No space left on device"
+    assert (done.returncode, done.stderr) == (1, f"{told}; nothing else failed\n")
+
+
+def test_paths_that_cannot_be_looked_at_are_wrong_use(tmp_path: Path) -> None:
+    done = cli(
+        "digest", tmp_path / ("x" * 300)
+    )  # as one in a folder of somebody else's, for those who are not root
+    assert (done.code, done.out) == (2, "")
+    assert "File name too long" in done.err
+    assert "Traceback" not in done.err
+
+
 def test_a_data_set_that_cannot_be_used_says_nothing_of_the_model(tmp_path: Path) -> None:
     np.savez(tmp_path / "golden.npz", x=np.ones(3))
     done = cli("validate", tmp_path / "golden.npz", "--url", "http://localhost:1", "--model", "m")
