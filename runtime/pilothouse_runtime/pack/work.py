@@ -127,13 +127,13 @@ class Work:
                 f" pilothouse-runtime pack my_module:Network() --weights {path.name}"
             )
         self._from_file = True
+        served = Served(path)  # under its own name, for messages; `prove` asks the copy
         suffix = path.suffix if _SUFFIX.fullmatch(path.suffix) else ""
         self._file = Path(shutil.copyfile(path, self._stage / f"model{suffix}"))
-        served = Served(self._file)
         if served.signature is None:
             inputs = as_arrays(by_name(examples, ()))
             self._free = free_dimensions(inputs, dynamic, batch=batch)
-            served = Served(self._file, _specs(inputs, self._free))
+            served = Served(path, _specs(inputs, self._free))
         else:
             if dynamic:
                 raise PackError("dynamic: the file says itself which of its sizes are free")

@@ -109,9 +109,9 @@ def test_wrong_use_is_told_and_nothing_is_left(
 @pytest.mark.parametrize(
     ("name", "write", "told"),
     [
-        ("model.pkl", lambda path: path.write_bytes(bomb(path.parent / "mark")), "a pickle"),
-        ("model.joblib", lambda path: path.write_bytes(bomb(path.parent / "mark")), "a pickle"),
-        ("model.pt", lambda path: path.write_bytes(torch_bomb(path.parent / "mark")), "torch.save"),
+        ("mine.pkl", lambda path: path.write_bytes(bomb(path.parent / "mark")), "a pickle"),
+        ("mine.joblib", lambda path: path.write_bytes(bomb(path.parent / "mark")), "a pickle"),
+        ("mine.pt", lambda path: path.write_bytes(torch_bomb(path.parent / "mark")), "torch.save"),
         ("weights.safetensors", lambda path: save_file({"a": torch.ones(1)}, path), "holds weights only;"),
         ("notes.txt", lambda path: path.write_text("hello"), "a text file"),
         ("empty.pt2", lambda path: path.write_bytes(b""), "an empty file"),
@@ -124,6 +124,7 @@ def test_files_that_are_no_models_are_refused_and_run_nothing(
     with pytest.raises(PackError) as caught:
         pack(tmp_path / name, {"x": X}, tmp_path / "packed")
     assert told in str(caught.value)
+    assert name in str(caught.value), "as its user calls it"
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
