@@ -20,16 +20,18 @@ _UNTELLABLE: Final = re.compile(rb"[\x00-\x1f\x7f\\]")
 
 
 class DigestError(ValueError):
-    """A folder has no digest; the message names the path in it, and why."""
+    """There is no digest; the message says why, and names the path in a folder."""
 
 
 def digest_of(path: Path) -> str:
     """Return sha256:<64 hexadecimal digits> of a file or a folder.
 
     Raises:
-        DigestError: the folder holds what a digest cannot speak for.
+        DigestError: the folder holds what a digest cannot speak for; or it is neither a folder nor a file.
         OSError: something cannot be read.
     """
+    if not path.is_dir() and not stat.S_ISREG(path.stat().st_mode):  # a pipe, or a device without an end
+        raise DigestError("is neither a file nor a folder, and has no digest")
     return PREFIX + (folder_sha256(path) if path.is_dir() else file_sha256(path))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Final
 
-from pilothouse_runtime.cli.usage import DONE, WRONG_USE, show, tell
+from pilothouse_runtime.cli.usage import DONE, INTERRUPTED, WRONG_USE, UnwritableError, refuse, show, tell
 from pilothouse_runtime.process import server_parser
 
 _COMMANDS: Final = {
@@ -28,12 +28,22 @@ operator sets them; see docs/runtime.md), until SIGTERM. The options below are f
 """
 
 
+def _run(name: str, words: Sequence[str]) -> int:
+    try:
+        code: int = import_module(f"pilothouse_runtime.cli.{name}").run(words)
+    except KeyboardInterrupt:  # where it was, is nothing that its user asked for
+        refuse(name, "interrupted", INTERRUPTED)
+    except UnwritableError as error:
+        refuse(name, f"standard output cannot be written: {error}; nothing else failed")
+    return code
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command that the first word names; each is imported only then, so that none waits for torch in vain."""
     words = sys.argv[1:] if words is None else list(words)
     first = words[0] if words else ""
     if first in _COMMANDS:
-        raise SystemExit(import_module(f"pilothouse_runtime.cli.{first}").run(words[1:]))
+        raise SystemExit(_run(first, words[1:]))
     if first in ("-h", "--help"):
         parser = server_parser(_OVERVIEW)
         parser.usage = "pilothouse-runtime COMMAND [...]\n       pilothouse-runtime [options]"

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from pilothouse_runtime import contract
 from pilothouse_runtime.cli.curl import NotAnsweredError, get, working_line
-from pilothouse_runtime.cli.usage import command, count, existing, number, port, show, tell
+from pilothouse_runtime.cli.usage import UnwritableError, command, count, existing, number, port, show, tell
 from pilothouse_runtime.core.errors import LoadError
 from pilothouse_runtime.core.manifest import GOLDEN_FILE, MANIFEST_FILE, name_and_version
 from pilothouse_runtime.engine.forked import end_with_parent
@@ -138,7 +138,7 @@ def _introduce(port: int, name: str, path: Path) -> None:
         show(working_line(port, name, _example(path)))
     except NotAnsweredError as error:
         tell(f"no curl line: {error}; it takes requests as docs/runtime.md shows them")
-    except (OSError, ValueError, HTTPException) as error:
+    except (OSError, ValueError, HTTPException, UnwritableError) as error:
         tell(f"no curl line: {error}")
 
 

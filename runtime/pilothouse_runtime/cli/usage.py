@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import sys
 from pathlib import Path
@@ -12,8 +13,13 @@ DONE: Final = 0
 REFUSED: Final = 1  # the answer is no: not packed, not good enough, not served
 WRONG_USE: Final = 2  # argparse's own
 NOT_DONE: Final = 3  # nothing can be said: nobody answers, or the data set cannot be used
+INTERRUPTED: Final = 130  # by Ctrl-C, as shells say it
 
 _HIGHEST_PORT: Final = 65535
+
+
+class UnwritableError(Exception):
+    """Standard output takes nothing more: a full disk, or a pipe that nobody reads."""
 
 
 class Pages(argparse.RawDescriptionHelpFormatter):
@@ -40,8 +46,13 @@ def tell(message: str) -> None:
 
 
 def show(text: str) -> None:
-    """Write a result."""
-    print(text, flush=True)  # noqa: T201 - a program's words
+    """Write a result. Raises UnwritableError."""
+    try:
+        print(text, flush=True)  # noqa: T201 - a program's words
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            sys.stdout.close()  # Python would try once more at its end, and tell of it
+        raise UnwritableError(error.strerror or str(error)) from None
 
 
 def refuse(name: str, message: str, code: int = REFUSED) -> NoReturn:
@@ -85,6 +96,10 @@ def number(text: str) -> float:
 def existing(text: str) -> Path:
     """Read the path of a file or folder."""
     path = Path(text)
-    if not path.exists():
-        raise argparse.ArgumentTypeError(f"{text} does not exist")
+    try:
+        path.stat()
+    except FileNotFoundError:
+        raise argparse.ArgumentTypeError(f"{text} does not exist") from None
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error.strerror}") from None
     return path

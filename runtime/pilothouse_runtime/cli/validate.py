@@ -107,6 +107,8 @@ def _validate(given: argparse.Namespace) -> int:
 
     def note(message: str) -> None:
         nonlocal last
+        if message != last and not message.startswith("asking "):
+            tell(f"{message}; it is asked again for {given.timeout:g} s in all")
         last = message
 
     def give_up() -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import orjson
 
+from pilothouse_runtime.codecs.documents import read_document
 from pilothouse_runtime.codecs.elements import Buffer, from_binary, from_json, to_binary, to_json
 from pilothouse_runtime.codecs.parameters import check_parameters, flag, timeout_of
 from pilothouse_runtime.core.errors import invalid
@@ -30,6 +31,11 @@ def decode_request(body: Buffer, header_length: str | None) -> InferRequest:
         RequestError: says which field breaks which rule.
     """
     document, reader = _opened("request", body, header_length)
+    if "inputs" not in document:
+        v1 = ". Instances are for version 1: POST /v1/models/NAME:predict" if "instances" in document else ""
+        raise invalid(
+            f"inputs: must be there, a list of tensors, each with name, datatype, shape and data{v1}"
+        )
     request_id = _text(document, "id") if "id" in document else None
     binary_outputs, timeout = False, None
     if "parameters" in document:
@@ -131,13 +137,7 @@ def _opened(what: str, body: Buffer, header_length: str | None) -> tuple[dict[st
         view = memoryview(body)
         json_length = _json_length(header_length, len(view))
         body, reader = view[:json_length], _Binary(view[json_length:])
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise invalid(f"the {what} is not JSON: {error}") from None
-    if not isinstance(document, dict):
-        raise invalid(f"the {what} must be a JSON object")
-    return document, reader
+    return read_document(what, body), reader
 
 
 def _json_length(header: str, body_length: int) -> int:
@@ -154,10 +154,10 @@ def _tensor(where: str, item: Any, binary: _Binary | None) -> tuple[Tensor, bool
     if kind is None:
         raise invalid(f"{where}.datatype: {datatype!r} is none of {', '.join(Datatype)}")
     if not isinstance(shape, list):
-        raise invalid(f"{where}.shape: must be a list of sizes")
+        raise invalid(f"{where}.shape: must be a list of sizes, whole numbers from 0 on")
     for size in shape:
         if type(size) is not int or not 0 <= size < 1 << 63:
-            raise invalid(f"{where}.shape: must be a list of sizes")
+            raise invalid(f"{where}.shape: must be a list of sizes, whole numbers from 0 on")
     dims = tuple(shape)
     parameters = _parameters(where, item) if "parameters" in item else {}
     is_binary = "binary_data_size" in parameters

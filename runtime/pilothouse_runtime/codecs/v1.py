@@ -18,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
+from pilothouse_runtime.codecs.documents import read_document
 from pilothouse_runtime.codecs.elements import Buffer, from_json, to_json
 from pilothouse_runtime.codecs.parameters import timeout_of
 from pilothouse_runtime.core.errors import RequestError, invalid
@@ -41,12 +42,7 @@ def decode_predict(body: Buffer, signature: Signature | None) -> tuple[InferRequ
             "the model has no signature, by which version 1 of the protocol knows names and datatypes;"
             " use version 2: POST /v2/models/NAME/infer"
         )
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise invalid(f"the request is not JSON: {error}") from None
-    if not isinstance(document, dict):
-        raise invalid("the request must be a JSON object")
+    document = read_document("request", body)
     if document.get("signature_name") not in (None, "", _DEFAULT_SIGNATURE):
         raise invalid(f"signature_name: the model has one signature, {_DEFAULT_SIGNATURE!r}")
     if ("instances" in document) is ("inputs" in document):

@@ -109,7 +109,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     except SignatureError as error:
         raise bad_setting(contract.ENV_MODEL_SIGNATURE, str(error)) from None
     return Settings(
-        model_name=required(environ, contract.ENV_MODEL_NAME),
+        model_name=_name(environ),
         uri=required(environ, contract.ENV_MODEL_URI),
         version=environ.get(contract.ENV_MODEL_VERSION, "") or "1",
         revision=environ.get(contract.ENV_REVISION, ""),
@@ -180,6 +180,13 @@ def _alone(environ: Mapping[str, str], name: str) -> str:
     value = environ.get(name, "")
     if value and _workers(environ) > 1:
         raise bad_setting(name, f"needs one process; leave it out, or {contract.ENV_WORKERS}")
+    return value
+
+
+def _name(environ: Mapping[str, str]) -> str:
+    value = required(environ, contract.ENV_MODEL_NAME)
+    if "/" in value:  # which no client can send, however it is written
+        raise bad_setting(contract.ENV_MODEL_NAME, "must hold no /, as it is a part of paths")
     return value
 
 

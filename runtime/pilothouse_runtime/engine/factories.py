@@ -121,7 +121,7 @@ def _made(path: Path, factory: str) -> nn.Module:
     if _lies_in(path.parent, module_name):
         raise unloadable(
             f"model.factory {factory} lies beside the model: code from there is run only with model.format python;"
-            " install the package in the image"
+            " install the package in the image; or where you serve it yourself, move the model to a folder of its own"
         )
     try:
         made: Any = importlib.import_module(module_name)

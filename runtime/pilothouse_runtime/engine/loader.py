@@ -60,13 +60,14 @@ def load(settings: Settings, source: Source, readiness: Readiness) -> Loaded:
     file = fetch(settings.uri, settings.digest, source, lambda message: tell(Phase.PULLING, message))
     readiness.began_earlier(file.seconds)
     tell(Phase.VERIFIED, f"sha256:{settings.digest}" if settings.digest else "no digest given")
+    chosen = choose(file.path, settings.format, settings.signature, verified=bool(settings.digest))
     options = Options(
         settings.factory,
         optimize=settings.optimize,
         gradients=settings.explain,
         scratch=source.cache_dir,
+        declared_by=chosen.declared_by,
     )
-    chosen = choose(file.path, settings.format, settings.signature, verified=bool(settings.digest))
     selected = select(chosen.path, chosen.format, chosen.signature, options, file.content_type)
     backend, name = selected.backend, selected.path.name
     backend.require(name)

@@ -22,6 +22,9 @@ Shapes = tuple[tuple[int, ...], ...]
 _INNER_SIZES: Final = (1, 16, 64, 224)
 
 
+SPEC_FIELDS: Final = "model.inputs and model.outputs"
+
+
 @dataclass(frozen=True)
 class Options:
     """What the spec says of a model beside its format and signature.
@@ -33,6 +36,7 @@ class Options:
         gradients: whether it is to be explained by them: fused layers have none.
         scratch: a folder of this container's own, where what is compiled is kept for its next start; without one,
             nothing is compiled.
+        declared_by: what says the signature that the model is held to, for messages.
     """
 
     factory: str = ""
@@ -40,6 +44,7 @@ class Options:
     optimize: Optimize = Optimize.NONE
     gradients: bool = False
     scratch: Path | None = None
+    declared_by: str = SPEC_FIELDS
 
 
 PLAIN: Final = Options()

@@ -14,6 +14,7 @@ from pilothouse_runtime.core.signature import SignatureError, reconcile
 from pilothouse_runtime.core.tensors import Signature
 from pilothouse_runtime.digests import digest_of
 from pilothouse_runtime.engine.failures import unloadable
+from pilothouse_runtime.engine.model import SPEC_FIELDS
 from pilothouse_runtime.engine.registry import BACKENDS
 
 _MOST_BYTES: Final = 16 * 1024 * 1024  # of a manifest, which is read whole
@@ -26,6 +27,7 @@ class Chosen:
     path: Path
     format: Format
     signature: Signature | None
+    declared_by: str = SPEC_FIELDS  # for messages
 
 
 def choose(path: Path, wanted: Format, declared: Signature | None, *, verified: bool) -> Chosen:
@@ -54,15 +56,12 @@ def choose(path: Path, wanted: Format, declared: Signature | None, *, verified: 
     if BACKENDS[found].by_name and wanted is Format.AUTO:
         why = BACKENDS[found].by_name
         raise unloadable(
-            f"{path.name}: {MANIFEST_FILE} says format {found}, which is never loaded unasked: {why} set model.format:"
-            f" {found} if you trust it"
+            f"{path.name}: {MANIFEST_FILE} says format {found}, which is never loaded unasked: {why}"
         )
     try:
         signature = reconcile(declared, manifest.signature, names_made_up=False)
     except SignatureError as error:
-        raise unloadable(
-            f"{path.name}: model.inputs and model.outputs contradict {MANIFEST_FILE}: {error}"
-        ) from None
+        raise unloadable(f"{path.name}: {SPEC_FIELDS} contradict {MANIFEST_FILE}: {error}") from None
     model = path / manifest.model
     if model.is_symlink() or not model.is_file():
         raise unloadable(
@@ -75,7 +74,9 @@ def choose(path: Path, wanted: Format, declared: Signature | None, *, verified: 
             " the file was changed or is not whole; pack the model again, or copy the folder again",
             permanent=True,
         )
-    return Chosen(model, found, signature)
+    return Chosen(
+        model, found, signature, SPEC_FIELDS if declared else f"inputs and outputs in {MANIFEST_FILE}"
+    )
 
 
 def _manifest(folder: Path) -> Manifest:

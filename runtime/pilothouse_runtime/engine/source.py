@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +25,7 @@ from pilothouse_runtime.engine.space import told_when_full
 log = logging.getLogger(__name__)
 
 SCHEMES: Final = ("file", "http", "https", "pvc")
+_NAME: Final = re.compile(r"[\w-][\w. +-]{0,99}")  # of a file, as any file system takes it
 
 
 @dataclass(frozen=True)
@@ -128,20 +131,28 @@ def _links_below(folder: Path) -> Iterator[Path]:
 
 
 def _existing(path: Path, source: Source, *, permanent: bool) -> Path:
+    todo = f"check {source.spec_field}.uri"
     try:
-        if path.is_dir():
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
             os.scandir(path).close()
-        else:
+        elif stat.S_ISREG(mode):
             path.open("rb").close()
-    except OSError as error:
+        else:  # to open a pipe would be to wait for whoever writes to it
+            raise failed(f"{path} is neither a file nor a folder; {todo}", permanent=permanent)
+    except PermissionError as error:
+        told = f"{path}: {error.strerror} for user {os.geteuid()}, as whom this runs"
         raise failed(
-            f"{path}: {error.strerror}; check {source.spec_field}.uri", permanent=permanent
+            f"{told}; let all read it (chmod -R a+rX), and the folders above it", permanent=permanent
         ) from None
+    except OSError as error:
+        raise failed(f"{path}: {error.strerror}; {todo}", permanent=permanent) from None
     return path
 
 
 def _downloaded(url: str, digest: str | None, source: Source, tell: Callable[[str], None]) -> LocalFile:
-    kept = source.cache_dir / (f"sha256-{digest}" if digest else "model")
+    # Messages name the file as its user does.
+    kept = source.cache_dir / (f"sha256-{digest}" if digest else "unchecked") / _name_in(url)
     if digest and kept.exists():
         if digest_of(kept) == f"sha256:{digest}":
             log.info("the file is in the cache already: %s", kept)
@@ -156,6 +167,7 @@ def _downloaded(url: str, digest: str | None, source: Source, tell: Callable[[st
         if digest:
             tell("checking the sha256 of what was downloaded")
             verify(LocalFile(part, content_type), digest, source.spec_field)
+        kept.parent.mkdir(exist_ok=True)
         part.replace(kept)
     except OSError as error:
         raise failed(f"cannot write to {source.cache_dir}: {error.strerror}", permanent=False) from error
@@ -163,6 +175,11 @@ def _downloaded(url: str, digest: str | None, source: Source, tell: Callable[[st
         with contextlib.suppress(OSError):
             part.unlink()
     return LocalFile(kept, content_type)
+
+
+def _name_in(url: str) -> str:
+    name = unquote(urlsplit(url).path).rpartition("/")[2]
+    return name if _NAME.fullmatch(name) else "model"
 
 
 def verify(file: LocalFile, digest: str, spec_field: str) -> None:

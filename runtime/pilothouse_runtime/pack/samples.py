@@ -11,6 +11,7 @@ import numpy as np
 
 from pilothouse_runtime.core.errors import LoadError, PackError
 from pilothouse_runtime.core.tensors import Array
+from pilothouse_runtime.engine.formats import describe
 from pilothouse_runtime.engine.golden import INPUT, OUTPUT, Golden, read_golden
 from pilothouse_runtime.engine.source import LocalFile
 from pilothouse_runtime.validate.validation import BATCH_ROWS
@@ -29,7 +30,12 @@ def read_examples(path: Path) -> dict[str, Array]:
     """
     try:
         with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
+            try:
+                archive = np.load(file, allow_pickle=False)
+            except (ValueError, EOFError):  # numpy's own words advise to unpickle what it does not know
+                raise PackError(
+                    f"{path}: is not read as .npz: it is {describe(path)}; write it with numpy.savez"
+                ) from None
             single = isinstance(archive, np.ndarray)
             arrays = {} if single else {name: archive[name] for name in archive.files}
     except (ValueError, zipfile.BadZipFile, EOFError) as error:

@@ -127,13 +127,13 @@ class Work:
                 f" pilothouse-runtime pack my_module:Network() --weights {path.name}"
             )
         self._from_file = True
+        served = Served(path)  # under its own name, for messages; `prove` asks the copy
         suffix = path.suffix if _SUFFIX.fullmatch(path.suffix) else ""
         self._file = Path(shutil.copyfile(path, self._stage / f"model{suffix}"))
-        served = Served(self._file)
         if served.signature is None:
             inputs = as_arrays(by_name(examples, ()))
             self._free = free_dimensions(inputs, dynamic, batch=batch)
-            served = Served(self._file, _specs(inputs, self._free))
+            served = Served(path, _specs(inputs, self._free))
         else:
             if dynamic:
                 raise PackError("dynamic: the file says itself which of its sizes are free")
@@ -313,6 +313,10 @@ def _metrics(answers: Arrays, expected: Mapping[str, Array], rows: int) -> dict[
         except MismatchError as error:
             problems.append(str(error))
         else:
+            if tally.flaw:
+                raise PackError(
+                    f"golden_inputs: {tally.flaw}, so that no model can be held to it; leave such rows out"
+                )
             found[str(metric)] = tally.value
     if not found:
         raise PackError(f"golden_outputs: {problems[0]}")

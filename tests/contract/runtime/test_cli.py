@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,10 +60,10 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'runtime'}:{ROOT}", **more}
 
 
-def cli(*words: str | Path, cwd: Path | None = None, **more: str) -> Ended:
-    """Run a command to its end."""
+def cli(*words: str | Path, cwd: Path | None = None, before: Sequence[str] = (), **more: str) -> Ended:
+    """Run a command to its end; `before` it, in the line, what changes how it is run."""
     done = subprocess.run(
-        [sys.executable, "-m", "pilothouse_runtime", *map(str, words)],
+        [*before, sys.executable, "-m", "pilothouse_runtime", *map(str, words)],
         cwd=cwd,
         env=environment(**more),
         capture_output=True,
@@ -241,6 +241,17 @@ def test_pack_prints_what_to_apply_and_tells_what_it_did(project: Path) -> None:
     assert "golden   40 rows; offline: accuracy 0." in told
 
 
+def test_pack_on_a_disk_that_is_full_tells_it_and_leaves_nothing(project: Path) -> None:
+    """As far as torch can see: no file of this process may be longer than 4 KiB."""
+    np.savez(project / "few.npz", x=examples(Plain)["x"][:2])
+    for form in ("exported", "torchscript"):
+        words = ["pack", "train:make()", "-e", "few.npz", "-o", "models/full", "--format", form]
+        done = cli(*words, cwd=project, before=("prlimit", "--fsize=4096"))
+        assert (done.code, done.out) == (1, ""), done.err
+        assert f"folder: cannot write {project / 'models/full'}: File too large" in done.err
+    assert not [path for path in (project / "models").iterdir() if "full" in path.name]
+
+
 def test_pack_takes_factories_and_weights_and_tells_why_not(project: Path) -> None:
     x = examples(Plain)["x"]
     np.savez(project / "plain.npz", x=x)
@@ -340,6 +351,45 @@ def test_what_cannot_be_served_ends_with_the_reason(tmp_path: Path) -> None:
     done = cli("serve", tmp_path / "model.txt", "--port", "0", "--grpc-port", "0")
     assert (done.code, done.out) == (1, "")
     assert "error: model.txt is no model but a text file" in done.err
+
+
+def test_interrupted_commands_say_so_in_one_line(tmp_path: Path) -> None:
+    np.savez(tmp_path / "golden.npz", **{"input.x": np.ones(3), "output.y": np.ones(3)})
+    words = ["validate", str(tmp_path / "golden.npz"), "--url", "http://localhost:1", "--model", "m"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pilothouse_runtime", *words],
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stderr is not None
+        waiting = process.stderr.readline()
+        assert (
+            "m at http://localhost:1/v2/models/m: cannot connect: Connection refused; it is asked" in waiting
+        )
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == "pilothouse-runtime validate: interrupted\n"
+    assert process.returncode == 130
+
+
+def test_a_result_that_nobody_can_have_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    line = f"exec {sys.executable} -m pilothouse_runtime digest {tmp_path / 'file'} > /dev/full"
+    done = subprocess.run(
+        ["sh", "-c", line], env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    told = "pilothouse-runtime digest: standard output cannot be written: No space left on device"
+    assert (done.returncode, done.stderr) == (1, f"{told}; nothing else failed\n")
+
+
+def test_paths_that_cannot_be_looked_at_are_wrong_use(tmp_path: Path) -> None:
+    done = cli(
+        "digest", tmp_path / ("x" * 300)
+    )  # as one in a folder of somebody else's, for those who are not root
+    assert (done.code, done.out) == (2, "")
+    assert "File name too long" in done.err
+    assert "Traceback" not in done.err
 
 
 def test_a_data_set_that_cannot_be_used_says_nothing_of_the_model(tmp_path: Path) -> None:

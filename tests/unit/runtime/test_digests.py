@@ -82,6 +82,13 @@ def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
         digest_of(tmp_path)
 
 
+def test_what_has_no_end_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(DigestError, match="is neither a file nor a folder"):
+            digest_of(path)
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         file_sha256(tmp_path / "none")

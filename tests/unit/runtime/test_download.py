@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -34,7 +35,18 @@ def test_the_whole_file_arrives(source: Source, way: str) -> None:
     with BadServer({"m.pt": BODY}) as server:
         file = fetch(f"{server.url}/{way}/m.pt", None, source, Told())
     assert file.path.read_bytes() == BODY
-    assert [path.name for path in source.cache_dir.iterdir()] == ["model"]
+    assert file.path.name == "m.pt", "messages name the file as its user does"
+    assert [path for path in source.cache_dir.rglob("*") if path.is_file()] == [file.path]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a%2F..%2F..%2Fb", "a%2F..", "%00", ".hidden", "x" * 300, "a%0Ab", "caf%C3%A9.pt2"]
+)
+def test_a_download_stays_in_its_folder_whatever_it_is_called(source: Source, name: str) -> None:
+    with BadServer({unquote(name): BODY}) as server:
+        file = fetch(f"{server.url}/good/{name}", None, source, Told())
+    assert file.path.parent == source.cache_dir / "unchecked"
+    assert file.path.read_bytes() == BODY
 
 
 def test_a_cut_download_is_resumed_where_the_server_can(source: Source) -> None:

@@ -58,6 +58,27 @@ def test_json_data_that_is_refused(datatype: str, shape: list[Any], data: Any, t
     assert told in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (
+            b'{"inputs": [{"data": [1, NaN]}]}',
+            "(char 25); JSON has no NaN and no infinity: send binary tensors",
+        ),
+        ('{"id": "ü", "inputs": [-Infinity]}'.encode(), "; JSON has no NaN and no infinity: send binary"),
+        (b"{}", "inputs: must be there, a list of tensors, each with name, datatype, shape and data"),
+        (
+            b'{"instances": [[1]]}',
+            "shape and data. Instances are for version 1: POST /v1/models/NAME:predict",
+        ),
+    ],
+)
+def test_bodies_that_beginners_send(body: bytes, told: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        decode_request(body, None)
+    assert told in caught.value.message
+
+
 def test_deeply_nested_texts() -> None:
     body = request(datatype="BYTES", shape=[1]).replace(
         b"}]}", b', "data": ' + b"[" * 1000 + b"]" * 1000 + b"}]}"
@@ -135,7 +156,7 @@ def test_header_lengths_that_are_none(header: str) -> None:
 @pytest.mark.parametrize(
     ("document", "told"),
     [
-        ({}, "inputs: must be a list"),
+        ({"inputs": {}}, "inputs: must be a list"),
         ({"inputs": [5]}, "inputs[0]: must be an object with a name"),
         ({"inputs": [], "id": 5}, "id: must be a text"),
         ({"inputs": [], "outputs": {}}, "outputs: must be a list"),

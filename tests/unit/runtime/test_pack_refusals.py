@@ -22,6 +22,7 @@ from tests.support.trained_models import Plain, Several, examples
 from tests.support.written_models import affine_onnx, save_onnx
 
 X = examples(Plain)["x"]
+HOLED = np.where(np.arange(6)[:, None] == 2, np.float32(np.nan), X)
 
 
 class Memory(nn.Module):
@@ -90,6 +91,8 @@ class Complex(nn.Module):
         (Plain(), X, {"golden_outputs": {"y": X}}, "golden_outputs: the model has no output 'y'; it gives output_0"),
         (Plain(), X, {"golden_outputs": {"output_0": np.zeros(5)}}, "has the shape [5] for 6 rows of inputs"),
         (Plain(), X, {"golden_outputs": {"output_0": np.zeros((6, 2, 2))}}, "golden_outputs: output 'output_0' has"),
+        (Plain(), X, {"golden_inputs": HOLED, "golden_outputs": {"output_0": np.zeros(6, int)}},
+         "golden_inputs: output 'output_0' of row 2 holds NaN or infinity in the answer, so that no model"),
         (Memory(), X, {}, "from the offline answer to the example inputs; tolerance allows 0.0001"),
         (lambda x: (x, x.sum()), X, {"batch": False, "golden_inputs": X}, "golden_inputs: no golden data set"),
     ],
@@ -106,9 +109,9 @@ def test_wrong_use_is_told_and_nothing_is_left(
 @pytest.mark.parametrize(
     ("name", "write", "told"),
     [
-        ("model.pkl", lambda path: path.write_bytes(bomb(path.parent / "mark")), "a pickle"),
-        ("model.joblib", lambda path: path.write_bytes(bomb(path.parent / "mark")), "a pickle"),
-        ("model.pt", lambda path: path.write_bytes(torch_bomb(path.parent / "mark")), "torch.save"),
+        ("mine.pkl", lambda path: path.write_bytes(bomb(path.parent / "mark")), "a pickle"),
+        ("mine.joblib", lambda path: path.write_bytes(bomb(path.parent / "mark")), "a pickle"),
+        ("mine.pt", lambda path: path.write_bytes(torch_bomb(path.parent / "mark")), "torch.save"),
         ("weights.safetensors", lambda path: save_file({"a": torch.ones(1)}, path), "holds weights only;"),
         ("notes.txt", lambda path: path.write_text("hello"), "a text file"),
         ("empty.pt2", lambda path: path.write_bytes(b""), "an empty file"),
@@ -121,6 +124,7 @@ def test_files_that_are_no_models_are_refused_and_run_nothing(
     with pytest.raises(PackError) as caught:
         pack(tmp_path / name, {"x": X}, tmp_path / "packed")
     assert told in str(caught.value)
+    assert name in str(caught.value), "as its user calls it"
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
@@ -210,7 +214,10 @@ def test_examples_are_read_without_unpickling(tmp_path: Path) -> None:
     for name, told in (
         ("objects.npz", "Object arrays cannot be loaded"),
         ("single.npy", "is a single array"),
-        ("pickle.npz", "is not read as .npz"),
+        (
+            "pickle.npz",
+            "is not read as .npz: it is a pickle .*, which could run any code and is never loaded; write",
+        ),
         ("no-such.npz", "No such file"),
     ):
         with pytest.raises(PackError, match=told):
@@ -229,7 +236,7 @@ def test_weights_must_be_those_of_the_module(tmp_path: Path) -> None:
     (tmp_path / "text.safetensors").write_text("hello")
     for name, told in (
         ("other.safetensors", r"it lacks layers.0.bias, .* no place for other"),
-        ("text.safetensors", "is not read as safetensors"),
+        ("text.safetensors", "is not read as safetensors: .* Where torch.save wrote it, load it in Python"),
     ):
         with pytest.raises(PackError, match=told):
             load_weights(Plain(), tmp_path / name)

@@ -110,6 +110,18 @@ def test_a_spec_that_contradicts_the_manifest_is_told_where(
     assert told in error.message
 
 
+def test_a_manifest_that_contradicts_its_model_is_blamed_and_not_the_spec(tmp_path: Path) -> None:
+    other = json.loads(json.dumps(AFFINE_SIGNATURE).replace('"x"', '"image"'))
+    packed(tmp_path, save_affine(tmp_path / "model.pt2"), "exported", other)
+    assert "model.pt2: inputs and outputs in pilothouse.json contradict the file: inputs: [image]" in (
+        failure(tmp_path).message
+    )
+    signature = json.dumps(other)
+    assert "model.pt2: model.inputs and model.outputs contradict the file" in (
+        failure(tmp_path, MODEL_SIGNATURE=signature).message
+    )
+
+
 def _cut(folder: Path) -> None:
     content = (folder / "model.pt").read_bytes()
     (folder / "model.pt").write_bytes(content[: len(content) // 2])
@@ -151,6 +163,7 @@ def test_a_folder_that_is_not_as_it_was_packed_is_refused(
     error = failure(folder)
     assert error.reason is reason
     assert told in error.message
+    assert error.message.count("set model.format") <= 1
     assert not (folder.parent / "mark").exists()
 
 

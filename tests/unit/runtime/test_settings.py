@@ -62,6 +62,7 @@ def test_all_that_can_be_said() -> None:
     ("name", "value", "told"),
     [
         (contract.ENV_MODEL_NAME, "", "must be set"),
+        (contract.ENV_MODEL_NAME, "vision/digits", "must hold no /, as it is a part of paths"),
         (contract.ENV_MODEL_URI, "", "must be set"),
         (contract.ENV_MODEL_FORMAT, "pickle", "must be one of auto, torchscript, exported"),
         (contract.ENV_MODEL_FACTORY, "models/resnet.py", "must be a module and a function in it"),

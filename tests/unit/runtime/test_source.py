@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
+import os
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +52,46 @@ def test_a_folder_on_a_claim(source: Source) -> None:
     with pytest.raises(LoadError, match="the folder has sha256:") as caught:
         fetch("pvc://models/digits", "0" * 64, source, ignore)
     assert caught.value.reason is FailureReason.DIGEST_MISMATCH
+
+
+@pytest.mark.parametrize("uri", ["pvc://models/pipe.pt", "file://{tmp_path}/pvc/pipe.pt"])
+def test_what_is_neither_a_file_nor_a_folder_is_not_waited_for(
+    source: Source, tmp_path: Path, uri: str
+) -> None:
+    os.mkfifo(tmp_path / "pvc/pipe.pt")
+    with pytest.raises(LoadError, match=r"pipe[.]pt is neither a file nor a folder; check model[.]uri"):
+        fetch(uri.format(tmp_path=tmp_path), None, source, ignore)
+
+
+def test_who_may_not_read_a_file_is_told() -> None:
+    user = os.geteuid() or 65532  # root may read everything, and may become another user
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "open.pt").write_bytes(b"model")
+        (folder / "closed.pt").write_bytes(b"model")
+        (folder / "closed.pt").chmod(0)
+        (folder / "own").mkdir()
+        (folder / "own/x.pt").write_bytes(b"model")
+        (folder / "own").chmod(0)
+        source = Source(folder / "cache", folder)
+        with ProcessPoolExecutor(1, multiprocessing.get_context("fork"), os.setuid, (user,)) as others:
+            told = {
+                name: others.submit(_told, f"pvc://models/{name}", source).result(timeout=60)
+                for name in ("open.pt", "closed.pt", "own", "own/x.pt")
+            }
+        (folder / "own").chmod(0o700)
+    assert told.pop("open.pt") == ""
+    for name, message in told.items():
+        assert f"/{name}: Permission denied for user {user}, as whom this runs; let all read it" in message
+
+
+def _told(uri: str, source: Source) -> str:
+    try:
+        fetch(uri, None, source, ignore)
+    except LoadError as error:
+        return error.message
+    return ""
 
 
 def test_what_was_fetched_before(source: Source, tmp_path: Path) -> None:

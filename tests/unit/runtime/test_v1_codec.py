@@ -95,6 +95,7 @@ def test_the_parameter_timeout() -> None:
     ("document", "told"),
     [
         (b"{", "the request is not JSON: "),
+        (b'{"instances": [[NaN, 2]]}', "; JSON has no NaN and no infinity: send binary tensors"),
         ([], "the request must be a JSON object"),
         ({}, "the request must have one of instances (rows) and inputs (columns)"),
         (

@@ -169,9 +169,7 @@ def load(
         assert signature is not None  # noqa: S101 - one of the two is
         return ExportedModel(program, signature, device, path, options)
     except SignatureError as error:
-        raise unloadable(
-            f"{path.name}: model.inputs and model.outputs contradict the file: {error}"
-        ) from None
+        raise unloadable(f"{path.name}: {options.declared_by} contradict the file: {error}") from None
     except UnsafeProgramError as error:
         raise unloadable(f"{path.name} is refused: {error}") from error
     except UnservableError as error:

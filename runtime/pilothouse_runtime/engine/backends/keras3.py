@@ -135,9 +135,7 @@ def load(
     try:
         signature = reconcile(declared, found, names_made_up=not named) or found
     except SignatureError as error:
-        raise unloadable(
-            f"{path.name}: model.inputs and model.outputs contradict the file: {error}"
-        ) from None
+        raise unloadable(f"{path.name}: {options.declared_by} contradict the file: {error}") from None
     return KerasModel(model, signature, device)
 
 

@@ -103,9 +103,7 @@ def load(path: Path, device: Device, declared: Signature | None, options: Option
     try:
         signature = reconcile(declared, found, names_made_up=False)
     except SignatureError as error:
-        raise unloadable(
-            f"{path.name}: model.inputs and model.outputs contradict the file: {error}"
-        ) from None
+        raise unloadable(f"{path.name}: {options.declared_by} contradict the file: {error}") from None
     assert signature is not None  # noqa: S101 - one of the two is
     names = [(spec.name, spec.datatype) for spec in outputs]
     return OnnxModel(session, signature, names, "cuda" if on_gpu else "cpu", size)

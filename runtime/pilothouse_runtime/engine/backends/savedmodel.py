@@ -99,9 +99,7 @@ def load(path: Path, device: Device, declared: Signature | None, options: Option
     except UnservableError as error:
         raise unloadable(f"{path.name}: {error}") from None
     except SignatureError as error:
-        raise unloadable(
-            f"{path.name}: model.inputs and model.outputs contradict the file: {error}"
-        ) from None
+        raise unloadable(f"{path.name}: {options.declared_by} contradict the file: {error}") from None
     return SavedModel(model, signature, used)
 
 

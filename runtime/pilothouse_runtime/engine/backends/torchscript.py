@@ -162,9 +162,7 @@ def load(
     try:
         signature = reconcile(declared, found, names_made_up=False)
     except SignatureError as error:
-        raise unloadable(
-            f"{path.name}: model.inputs and model.outputs contradict the file: {error}"
-        ) from None
+        raise unloadable(f"{path.name}: {options.declared_by} contradict the file: {error}") from None
     if signature:
         signature = _in_order_of_forward(path, module, signature)
     return TorchScriptModel(module, signature, device, path, options)

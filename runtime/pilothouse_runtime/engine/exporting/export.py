@@ -23,6 +23,7 @@ from pilothouse_runtime.core.manifest import fields_of
 from pilothouse_runtime.core.settings import Format
 from pilothouse_runtime.core.tensors import Array, Signature
 from pilothouse_runtime.engine.backends.torchscript import SIGNATURE_FILE
+from pilothouse_runtime.engine.exporting.saving import saved
 from pilothouse_runtime.engine.exporting.trained import Trained, tensors_of
 from pilothouse_runtime.engine.failures import first_cause
 
@@ -84,6 +85,7 @@ def write(
         wanted: EXPORTED, TORCHSCRIPT, or AUTO for the first of them that takes the model; or AOTINDUCTOR.
     Raises:
         PackError: none of them does; says why.
+        OSError: the disk does not take it.
     """
     if wanted is Format.AOTINDUCTOR:
         return _write_compiled(trained, inputs, free, folder / FILE_NAMES[Format.AOTINDUCTOR])
@@ -92,10 +94,10 @@ def write(
         path = folder / FILE_NAMES[Format.EXPORTED]
         try:
             program, limits = _exported(trained, inputs, free)
-            with _quiet():
-                torch.export.save(program, path)
+            with _quiet(), saved(path) as file:
+                torch.export.save(program, file)
             return Written(Format.EXPORTED, path, limits=_told(limits))
-        except PackError:
+        except (PackError, OSError):  # a disk that is full is no reason to try another format
             raise
         except Exception as error:
             refusal = _reason(error)
@@ -104,6 +106,8 @@ def write(
     path = folder / FILE_NAMES[Format.TORCHSCRIPT]
     try:
         _write_torchscript(trained, signature, path)
+    except OSError:
+        raise
     except Exception as error:
         also = f"torch.export does not take it: {refusal}; " if refusal else ""
         raise PackError(
@@ -212,7 +216,8 @@ def _write_torchscript(trained: Trained, signature: Signature, path: Path) -> No
         scripted: Any = trained.model if trained.is_scripted else torch.jit.script(trained.model)
         if not isinstance(trained.model, nn.Module | torch.jit.ScriptFunction) and trained.module:
             raise TypeError(f"it is a method of {type(trained.module).__name__}; TorchScript takes modules")
-        torch.jit.save(scripted, path, _extra_files=extra)
+        with saved(path) as file:
+            torch.jit.save(scripted, file, _extra_files=extra)
 
 
 @contextlib.contextmanager

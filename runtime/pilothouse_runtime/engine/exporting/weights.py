@@ -24,7 +24,10 @@ def load_weights(model: Any, path: Path) -> None:
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise PackError(f"weights: {path.name} is not read as safetensors: {error}") from None
+        raise PackError(
+            f"weights: {path.name} is not read as safetensors: {error}. Where torch.save wrote it, load it in Python,"
+            " and write it anew: safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
+        ) from None
     try:
         missing, unknown = model.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
