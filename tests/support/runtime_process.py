@@ -134,9 +134,9 @@ def runtime(
         environment: variables of `contract` without their prefix, such as MODEL_DIGEST.
     """
     named = {contract.ENV_PREFIX + name: value for name, value in environment.items()}
-    process = RuntimeProcess(
-        folder, {contract.ENV_MODEL_NAME: "tiny", contract.ENV_MODEL_URI: uri, **named}, python
-    )
+    # No endpoints have to follow when it ends; tests of draining say how long it takes requests then.
+    given = {contract.ENV_MODEL_NAME: "tiny", contract.ENV_MODEL_URI: uri, contract.ENV_DRAIN_DELAY: "0"}
+    process = RuntimeProcess(folder, given | named, python)
     try:
         yield process
     finally:
