@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -127,10 +128,15 @@ def fetch(folder: Path, uri: str, **environment: str) -> Fetch:
 
 
 def free_port(host: str) -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind((host, 0))
-        return int(listener.getsockname()[1])
+    """Return a port that nobody listens on, and that the kernel gives nobody who asks for any.
+
+    From among those that it gives, another test's server or client might have it before it is used.
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(10_000)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind((host, port))
+            return port
 
 
 def left(mount: Path) -> list[str]:
