@@ -2,6 +2,9 @@
 SHELL := /bin/sh
 PY := .venv/bin/python
 export PYTHONPATH := operator:runtime:.
+# What needs no cluster, by two processes: a file's tests stay in one, and the files that take longest come first.
+# What has a cluster has the machine to itself.
+APART := -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder tests/contract tests/property tests/unit
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format unit integration e2e bench bench-runtime generate lock clean
@@ -16,7 +19,8 @@ demo: setup ## from nothing to a served, measured and replaced model (KEEP=1 lea
 	@$(PY) -m dev.demo
 
 test: lint ## lint, types, architecture, then every test: unit, property, contract, integration, e2e
-	@$(PY) -m pytest tests/unit tests/property tests/contract tests/integration tests/e2e
+	@$(PY) $(APART)
+	@$(PY) -m pytest tests/integration tests/e2e
 
 lint: setup ## ruff, mypy, import-linter, drift of generated files
 	@echo "==> ruff" && $(PY) -m ruff check --quiet . && $(PY) -m ruff format --quiet --check .
@@ -28,7 +32,7 @@ format: setup ## format the code and mend what ruff can mend
 	@$(PY) -m ruff format --quiet . && $(PY) -m ruff check --fix .
 
 unit: setup ## the tests that need no cluster
-	@$(PY) -m pytest tests/unit tests/property tests/contract
+	@$(PY) $(APART)
 
 integration: setup ## the tests against a real API server
 	@$(PY) -m pytest tests/integration
