@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
@@ -14,9 +15,17 @@ from tests.support.system import System
 from tests.support.waiting import until
 
 
+@dataclass(frozen=True)
+class Good:
+    """A good ModelDeployment that serves: as it was applied, and the pods that it had then."""
+
+    body: Json
+    pods: set[str]
+
+
 @pytest.fixture(scope="module")
-def good(kubectl: Kubectl, models: Models, store: Store) -> Iterator[Json]:
-    """A good ModelDeployment that has something to break in every corner, and serves."""
+def good(kubectl: Kubectl, models: Models, store: Store) -> Iterator[Good]:
+    """One that has something to break in every corner."""
     body = good_model_deployment(namespace=kubectl.namespace)
     model = {"uri": store.version("1"), "digest": models.digest["1"]}
     body["spec"]["model"] |= model
@@ -26,7 +35,7 @@ def good(kubectl: Kubectl, models: Models, store: Store) -> Iterator[Json]:
     }
     kubectl.apply(body)
     kubectl.wait_ready("digits")
-    yield body
+    yield Good(body, pods(kubectl))
     kubectl("delete", "mdep", "digits")
 
 
@@ -43,30 +52,29 @@ def refused(kubectl: Kubectl, body: Json) -> str:
     return ""
 
 
-def invalid(kubectl: Kubectl) -> str:
-    """Return the message of Ready while the present generation is InvalidSpec, else an empty text."""
-    ready = kubectl.conditions("digits").get("Ready", {})
-    return str(ready["message"]) if ready.get("reason") == "InvalidSpec" else ""
+def invalid(kubectl: Kubectl) -> dict[str, Json]:
+    """Return the conditions by type while the present generation is InvalidSpec, else nothing."""
+    conditions = kubectl.conditions("digits")
+    return conditions if conditions.get("Ready", {}).get("reason") == "InvalidSpec" else {}
 
 
 @pytest.mark.usefixtures("digits_data")
 @pytest.mark.parametrize("bad", BAD_SPECS, ids=lambda bad: bad.id)
-def test_the_field_is_named_and_the_model_goes_on_serving(bad: BadSpec, good: Json, kubectl: Kubectl) -> None:
-    before = pods(kubectl)
-    refusal = refused(kubectl, bad.apply(good))
+def test_the_field_is_named_and_the_model_goes_on_serving(bad: BadSpec, good: Good, kubectl: Kubectl) -> None:
+    refusal = refused(kubectl, bad.apply(good.body))
     if refusal:
         # The server names the field, or for a rule about several fields the object that holds them.
         *_, parent, leaf = (part.partition("[")[0] for part in f".{bad.field}".split("."))
         assert leaf in refusal or (parent and parent in refusal)
     else:
         assert bad.refused is not Refused.SCHEMA, "the schema should have refused it"
-        message = until(lambda: invalid(kubectl), seconds=30, what=lambda: str(kubectl.status("digits")))
-        assert bad.field in message
-        assert kubectl.reason_stalled("digits") == "InvalidSpec"
-        assert kubectl.conditions("digits")["Available"]["status"] == "True"
-        kubectl.apply(good)
+        told = until(lambda: invalid(kubectl), seconds=30, what=lambda: str(kubectl.status("digits")))
+        assert bad.field in told["Ready"]["message"]
+        assert (told["Stalled"]["status"], told["Stalled"]["reason"]) == ("True", "InvalidSpec")
+        assert told["Available"]["status"] == "True"
+        kubectl.apply(good.body)
         until(lambda: kubectl.ready("digits"), seconds=30)
-    assert pods(kubectl) == before
+    assert pods(kubectl) == good.pods
 
 
 @pytest.mark.usefixtures("good", "digits_data")
