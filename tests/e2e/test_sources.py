@@ -47,7 +47,34 @@ def deployment(name: str, uri: str, **spec: Any) -> Json:
     return model_deployment(name, uri, model=model, **spec)
 
 
-@pytest.mark.usefixtures("secret")
+# By name, what goes wrong with a model, and what is told of it.
+WRONG = {
+    "denied": ("ModelDownloadFailed", "the store answered 403 Forbidden"),
+    "nothing": ("ModelDownloadFailed", "there is no such object"),
+    "changed": ("DigestMismatch", "{digest}"),
+    "secretless": ("ModelDownloadFailed", 'secret "none" not found; check spec.model.secretName'),
+}
+
+
+@pytest.fixture(scope="module")
+def wrong(kubectl: Kubectl, models: Models, s3: ObjectStore, secret: None) -> Iterator[None]:
+    """Models of which nothing comes. What they need most is time, in which other tests go on."""
+    name = Models.files["2"]
+    key = {"AWS_SECRET_ACCESS_KEY": "planted-but-wrong"}
+    data = {k: base64.b64encode(v.encode()).decode() for k, v in (s3.secret | key).items()}
+    kubectl.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "wrong"}, "data": data})
+    rollout = {"progressDeadline": "45s"}
+    kubectl.apply(
+        deployment("denied", f"s3://models/{name}", model={"secretName": "wrong"}, rollout=rollout),
+        deployment("nothing", "s3://models/none.pt2", rollout=rollout),
+        deployment("changed", f"s3://models/{name}", model={"digest": f"sha256:{'0' * 64}"}, rollout=rollout),
+        deployment("secretless", f"s3://models/{name}", model={"secretName": "none"}, rollout=rollout),
+    )
+    yield
+    kubectl("delete", "mdep", *WRONG)
+
+
+@pytest.mark.usefixtures("secret", "wrong")
 def test_a_model_from_a_store_is_served_and_nobody_else_has_the_key(
     system: System, kubectl: Kubectl, models: Models, cluster: Cluster
 ) -> None:
@@ -106,33 +133,7 @@ print(json.dumps({"environment": environment, "files": files} | fetched))
 """
 
 
-@pytest.mark.usefixtures("secret")
-def test_what_goes_wrong_is_told(kubectl: Kubectl, models: Models, s3: ObjectStore) -> None:
-    name = Models.files["2"]
-    wrong = {"AWS_SECRET_ACCESS_KEY": "planted-but-wrong"}
-    data = {k: base64.b64encode(v.encode()).decode() for k, v in (s3.secret | wrong).items()}
-    kubectl.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "wrong"}, "data": data})
-    rollout = {"progressDeadline": "45s"}
-    kubectl.apply(
-        deployment("denied", f"s3://models/{name}", model={"secretName": "wrong"}, rollout=rollout),
-        deployment("nothing", "s3://models/none.pt2", rollout=rollout),
-        deployment("changed", f"s3://models/{name}", model={"digest": f"sha256:{'0' * 64}"}, rollout=rollout),
-        deployment("secretless", f"s3://models/{name}", model={"secretName": "none"}, rollout=rollout),
-    )
-    expected = {
-        "denied": ("ModelDownloadFailed", "the store answered 403 Forbidden"),
-        "nothing": ("ModelDownloadFailed", "there is no such object"),
-        "changed": ("DigestMismatch", models.digest["2"]),
-        "secretless": ("ModelDownloadFailed", 'secret "none" not found; check spec.model.secretName'),
-    }
-    for deployed, (reason, message) in expected.items():
-        stalled = kubectl.wait_stalled(deployed, seconds=120)
-        assert (stalled["reason"], message in stalled["message"]) == (reason, True), stalled
-        assert reason in kubectl("get", "mdep", deployed)
-        assert "planted" not in json.dumps(kubectl.status(deployed))
-    kubectl("delete", "mdep", "--all")
-
-
+@pytest.mark.usefixtures("wrong")
 def test_progress_is_told_while_a_model_is_fetched(
     kubectl: Kubectl, cluster: Cluster, models: Models
 ) -> None:
@@ -162,7 +163,18 @@ def test_progress_is_told_while_a_model_is_fetched(
     [entry] = kubectl.status("slow")["revisions"]
     took = {phase["phase"]: phase["took"] for phase in entry["phases"]}
     assert float(took["Pulling"].removesuffix("s")) > 10, "what the other container took is counted"
-    kubectl("delete", "mdep", "--all")
+    kubectl("delete", "mdep", "slow")
+
+
+@pytest.mark.usefixtures("wrong")
+@pytest.mark.parametrize("name", WRONG)
+def test_what_goes_wrong_is_told(kubectl: Kubectl, models: Models, name: str) -> None:
+    reason, message = WRONG[name]
+    stalled = kubectl.wait_stalled(name, seconds=120)
+    assert stalled["reason"] == reason
+    assert message.format(digest=models.digest["2"]) in stalled["message"]
+    assert reason in kubectl("get", "mdep", name)
+    assert "planted" not in json.dumps(kubectl.status(name))
 
 
 @pytest.fixture
@@ -186,4 +198,4 @@ def test_two_pods_of_a_node_download_a_model_once(
     assert s3.gets(f"models/once/{name}") == 1
     entries = cluster.execute(["ls", str(shared / kubectl.namespace)]).split()
     assert models.digest["1"].replace(":", "-") in entries
-    kubectl("delete", "mdep", "--all")
+    kubectl("delete", "mdep", "twice")
