@@ -72,6 +72,35 @@ def failing(system: System, kubectl: Kubectl, models: Models, store: Store) -> I
     kubectl("delete", "mdep", "--all")
 
 
+# The others have begun by then, and most of what they do is wait.
+@pytest.mark.usefixtures("failing")
+def test_quota_is_named(kubectl: Kubectl, store: Store, models: Models) -> None:
+    within = kubectl.within(f"{kubectl.namespace}-quota")
+    kubectl("create", "namespace", within.namespace)
+    try:
+        within.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "ResourceQuota",
+                "metadata": {"name": "small"},
+                "spec": {"hard": {"pods": "1"}},
+            }
+        )
+        within.apply(
+            model_deployment("digits", store.version("1"), replicas=2, rollout={"progressDeadline": "5s"})
+        )
+        stalled = within.wait_stalled("digits")
+        assert stalled["reason"] == "QuotaExceeded"
+        assert "small" in stalled["message"]
+        # The one pod that the quota lets in.
+        until(lambda: within.status("digits")["readyReplicas"] == 1, seconds=180)
+        # What was in the way goes away, and nobody has to say so.
+        within("delete", "resourcequota", "small")
+        within.wait_ready("digits", seconds=180)
+    finally:
+        kubectl("delete", "namespace", within.namespace, "--wait=false")
+
+
 @pytest.mark.usefixtures("digits_data")
 @pytest.mark.parametrize("name", CASES)
 def test_old_revision_keeps_the_traffic_and_the_cause_is_told(
@@ -92,29 +121,3 @@ def test_old_revision_keeps_the_traffic_and_the_cause_is_told(
     assert tally["versions"]["1"]["accuracy"] == pytest.approx(models.accuracy["1"], abs=1e-4)
     line = kubectl("get", "mdep", name)
     assert case.reason in line, "what kubectl get shows must name the cause"
-
-
-def test_quota_is_named(kubectl: Kubectl, store: Store, models: Models) -> None:
-    within = kubectl.within(f"{kubectl.namespace}-quota")
-    kubectl("create", "namespace", within.namespace)
-    try:
-        within.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "ResourceQuota",
-                "metadata": {"name": "small"},
-                "spec": {"hard": {"pods": "1"}},
-            }
-        )
-        within.apply(
-            model_deployment("digits", store.version("1"), replicas=2, rollout={"progressDeadline": "5s"})
-        )
-        stalled = within.wait_stalled("digits")
-        assert stalled["reason"] == "QuotaExceeded"
-        assert "small" in stalled["message"]
-        until(lambda: within.status("digits")["readyReplicas"] == 1)  # the one pod that the quota lets in
-        # What was in the way goes away, and nobody has to say so.
-        within("delete", "resourcequota", "small")
-        within.wait_ready("digits", seconds=180)
-    finally:
-        kubectl("delete", "namespace", within.namespace, "--wait=false")
