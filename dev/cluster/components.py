@@ -81,6 +81,7 @@ def kube_controller_manager(layout: Layout, addresses: Addresses) -> Component:
         # until it is heard of, and its pods as not ready: whoever comes first, this controller or the node, decides.
         node_monitor_grace_period="5m",
         pvclaimbinder_sync_period="1s",  # a claim whose first binding lost a race is tried again only then
+        horizontal_pod_autoscaler_sync_period="3s",  # also how long a new autoscaler is not looked at: 15 s by default
     )
 
 
