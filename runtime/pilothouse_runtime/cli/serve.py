@@ -31,7 +31,8 @@ Serve one model on this machine, with no cluster: the same server that the opera
 of the Open Inference Protocol v2. When the model is ready, a curl line is printed that it has just answered.
 
   $ pilothouse-runtime serve models/digits/2
-  loading model.pt2 (exported) on cpu
+  Loading: loading model.pt2 (exported)
+  ...
   ready: http://localhost:8080/v2/models/digits (gRPC: localhost:8081)
   curl -s http://localhost:8080/v2/models/digits/infer -d '{"inputs": [...]}'
 
@@ -39,7 +40,8 @@ PATH is a model file, or a folder: one that `pack` wrote, or any other that the 
 """
 _ENDING = """\
 exit codes: 0 it was told to end; 1 the model cannot be served, or a port is taken: it says why; 2 wrong use
-All else that a pod's environment may say (PILOTHOUSE_..., docs/runtime.md) is taken from this environment.
+All else that a pod's environment may say is taken from this environment: PILOTHOUSE_EXPLAIN=1,
+PILOTHOUSE_OPTIMIZE=bf16, PILOTHOUSE_MODEL_FACTORY=module:function and others (docs/runtime.md, Settings).
 """
 _PAUSE = 0.1  # seconds
 _EXAMPLE_NUMBERS = 100  # of an example that a line shows
