@@ -141,6 +141,8 @@ def _write_compiled(trained: Trained, inputs: Mapping[str, Array], free: Free, p
     try:
         with _quiet():
             needs = compile_program(program, path)
+    except OSError:
+        raise
     except Exception as error:
         raise PackError(
             f"compile: the model was exported, but is not compiled: {_reason(error)}. Pack it without compiling"
