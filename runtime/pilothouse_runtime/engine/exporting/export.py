@@ -216,7 +216,7 @@ def _write_torchscript(trained: Trained, signature: Signature, path: Path) -> No
     }
     with trained.asked(), _quiet():
         scripted: Any = trained.model if trained.is_scripted else torch.jit.script(trained.model)
-        if not isinstance(trained.model, nn.Module | torch.jit.ScriptFunction) and trained.module:
+        if not isinstance(trained.model, nn.Module | torch.jit.ScriptFunction) and trained.module is not None:
             raise TypeError(f"it is a method of {type(trained.module).__name__}; TorchScript takes modules")
         with saved(path) as file:
             torch.jit.save(scripted, file, _extra_files=extra)
