@@ -25,6 +25,16 @@ _MESSAGE_LIMIT = 700
 # What the containers bring that have the credentials.
 _BROUGHT = {FETCH_CONTAINER: "the model", FETCH_DRIFT_CONTAINER: "the data set of spec.runtime.drift"}
 
+# What a user can do about what only Kubernetes has words for.
+_CHECK_IMAGE = (
+    "check spec.runtime.image and spec.runtime.imagePullSecrets, or runtime.image, runtime.tensorflowImage and"
+    " runtime.compileImage of the chart, whose images are taken without it"
+)
+_CHECK_CLAIM = (
+    "; make the claim, or check spec.model.uri, spec.runtime.drift.uri and spec.runtime.sampling.claim"
+)
+_CHECK_KEYS = "; check spec.runtime.env and spec.runtime.sampling.secretName"
+
 
 @dataclass(frozen=True)
 class Cause:
@@ -87,7 +97,9 @@ def pod_cause(pod: Json) -> Cause | None:
         return None
     scheduled = _condition(status, "PodScheduled")
     if scheduled and scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
-        return Cause(Reason.UNSCHEDULABLE, f"cannot be scheduled: {scheduled.get('message', 'no node fits')}")
+        told = str(scheduled.get("message") or "no node fits")
+        claim = _CHECK_CLAIM if "persistentvolumeclaim" in told else ""
+        return Cause(Reason.UNSCHEDULABLE, f"cannot be scheduled: {told}{claim}")
     containers = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
     for container in containers:
         cause = _container_cause(container)
@@ -109,7 +121,7 @@ def _container_cause(container: Json) -> Cause | None:
         detail = "waiting to try again" if vague else waiting.get("message") or reason
         return Cause(
             Reason.IMAGE_PULL_FAILED,
-            f'image "{image}" cannot be pulled: {detail}; check spec.runtime.image and spec.runtime.imagePullSecrets',
+            f'image "{image}" cannot be pulled: {detail}; {_CHECK_IMAGE}',
             final=reason == "InvalidImageName",
             vague=vague,
         )
@@ -118,9 +130,8 @@ def _container_cause(container: Json) -> Cause | None:
         why = f"the container that fetches {brought} cannot be started: {waiting.get('message') or reason}"
         return Cause(Reason.MODEL_DOWNLOAD_FAILED, f"{why}; check spec.model.secretName")
     if reason in _CONFIG_WAITS:
-        return Cause(
-            Reason.CRASH_LOOPING, f"the container cannot be started ({reason}): {waiting.get('message', '')}"
-        )
+        why = f"the container cannot be started ({reason}): {waiting.get('message', '')}"
+        return Cause(Reason.CRASH_LOOPING, f"{why}{_CHECK_KEYS}")
     ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
     if not ended or ended.get("exitCode") == 0:
         return None

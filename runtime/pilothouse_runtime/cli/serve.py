@@ -19,19 +19,33 @@ from urllib.parse import quote
 
 from pilothouse_runtime import contract
 from pilothouse_runtime.cli.curl import NotAnsweredError, get, working_line
-from pilothouse_runtime.cli.usage import UnwritableError, command, count, existing, number, port, show, tell
+from pilothouse_runtime.cli.usage import (
+    DONE,
+    REFUSED,
+    UnwritableError,
+    command,
+    count,
+    existing,
+    number,
+    port,
+    refuse,
+    show,
+    tell,
+)
 from pilothouse_runtime.core.errors import LoadError
 from pilothouse_runtime.core.manifest import GOLDEN_FILE, MANIFEST_FILE, name_and_version
 from pilothouse_runtime.engine.forked import end_with_parent
 from pilothouse_runtime.engine.golden import read_golden
 from pilothouse_runtime.engine.source import LocalFile
+from pilothouse_runtime.workers.unix import ending
 
 _DESCRIPTION = """\
 Serve one model on this machine, with no cluster: the same server that the operator runs in pods, over REST and gRPC
 of the Open Inference Protocol v2. When the model is ready, a curl line is printed that it has just answered.
 
   $ pilothouse-runtime serve models/digits/2
-  loading model.pt2 (exported) on cpu
+  Loading: loading model.pt2 (exported)
+  ...
   ready: http://localhost:8080/v2/models/digits (gRPC: localhost:8081)
   curl -s http://localhost:8080/v2/models/digits/infer -d '{"inputs": [...]}'
 
@@ -39,7 +53,8 @@ PATH is a model file, or a folder: one that `pack` wrote, or any other that the 
 """
 _ENDING = """\
 exit codes: 0 it was told to end; 1 the model cannot be served, or a port is taken: it says why; 2 wrong use
-All else that a pod's environment may say (PILOTHOUSE_..., docs/runtime.md) is taken from this environment.
+All else that a pod's environment may say is taken from this environment: PILOTHOUSE_EXPLAIN=1,
+PILOTHOUSE_OPTIMIZE=bf16, PILOTHOUSE_MODEL_FACTORY=module:function and others (docs/runtime.md, Settings).
 """
 _PAUSE = 0.1  # seconds
 _EXAMPLE_NUMBERS = 100  # of an example that a line shows
@@ -76,10 +91,22 @@ def run(words: Sequence[str]) -> int:
     name = given.name or name_and_version(given.path)[0]
     with tempfile.TemporaryDirectory(prefix="pilothouse-serve-") as folder:
         server = _start(given, name, Path(folder))
+        told_to_end = False
+
+        def end(*_: object) -> None:
+            nonlocal told_to_end
+            told_to_end = True
+            server.terminate()
+
         for number_ in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number_, lambda *_: server.terminate())
+            signal.signal(number_, end)
         _follow(server, given, name)
-        return server.wait()
+        code = server.wait()
+    if told_to_end or code in (DONE, REFUSED):
+        return max(code, DONE)
+    refuse(
+        "serve", f"the server {ending(code)}, without a word: by the model's own code, or for want of memory"
+    )
 
 
 def _start(given: argparse.Namespace, name: str, folder: Path) -> subprocess.Popen[str]:

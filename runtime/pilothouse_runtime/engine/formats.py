@@ -13,6 +13,10 @@ from pilothouse_runtime.engine.looks import Look, head_of, look_at
 from pilothouse_runtime.engine.registry import BACKENDS
 
 _EXPORT: Final = "export the model with torch.export.save (.pt2) or torch.jit.save (.pt)"
+_ADDRESS: Final = (
+    "let model.uri name the model file itself: a web server gives no folders, and pages for people"
+)
+_TAR: Final = (257, b"ustar")
 _WORDS: Final = 80  # characters of an error page that are told
 _ENDINGS: Final = (".pt2", ".pt", ".onnx", ".keras", ".safetensors")  # of models that are one file
 _MAGIC: Final = (
@@ -84,7 +88,8 @@ def _no_model(look: Look, wanted: Format, content_type: str) -> Exception:
     if look.path.is_dir():
         return unloadable(f"{name} is a folder, but not of format {wanted}")
     asked = "" if wanted is Format.AUTO else f"model.format is {wanted}, but "
-    return unloadable(f"{asked}{name} is no model but {describe(look.path, content_type)}; {_EXPORT}")
+    advice = _ADDRESS if _is_markup(look.head) else _EXPORT
+    return unloadable(f"{asked}{name} is no model but {describe(look.path, content_type)}; {advice}")
 
 
 def describe(path: Path, content_type: str = "") -> str:
@@ -103,14 +108,21 @@ def describe(path: Path, content_type: str = "") -> str:
     for magic, name in _MAGIC:
         if head.startswith(magic):
             return name
+    at, magic = _TAR
+    if head[at:].startswith(magic):
+        return "a tar archive: unpack it first"
     kind = f" ({content_type})" if content_type else ""
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+    if _is_markup(head):
         return f"a page of HTML or XML{kind} that says {_words(head)!r}"
     try:
         head.decode("utf-8")
     except UnicodeDecodeError:
         return f"a binary file of unknown kind{kind}, beginning with {head[:8].hex(' ')}"
     return f"a text file{kind}"
+
+
+def _is_markup(head: bytes) -> bool:
+    return head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
 
 
 def _words(markup: bytes) -> str:

@@ -49,6 +49,7 @@ def staged(folder: Path) -> Iterator[Path]:
     Raises:
         PackError: the file system does not take it.
     """
+    made = [parent for parent in folder.parents if not parent.exists()]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         stage = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -72,3 +73,6 @@ def staged(folder: Path) -> Iterator[Path]:
         raise PackError(f"folder: cannot write {folder}: {error.strerror or error}") from None
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+        with contextlib.suppress(OSError):  # what is not empty holds the folder, or is not ours any more
+            for parent in made:
+                parent.rmdir()

@@ -32,7 +32,11 @@ def reserve(host: str, port: int) -> socket.socket:
 
 def how_it_ended(status: int) -> str:
     """Say for people how a process ended, by its wait status."""
-    code = os.waitstatus_to_exitcode(status)
+    return ending(os.waitstatus_to_exitcode(status))
+
+
+def ending(code: int) -> str:
+    """Say for people how a process ended, by its exit code, which is negative for a signal."""
     if code >= 0:
         return f"ended with exit code {code}"
     try:

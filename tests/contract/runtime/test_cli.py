@@ -346,6 +346,20 @@ def test_texts_of_a_golden_data_set_make_a_line_too(tmp_path: Path, serve: Any) 
         assert server.end() == 0
 
 
+@pytest.mark.parametrize(
+    ("last", "told"),
+    [("os._exit(3)", "ended with exit code 3"), ("os.kill(os.getpid(), 9)", "was ended by SIGKILL")],
+)
+def test_a_server_that_dies_is_told_of(tmp_path: Path, last: str, told: str) -> None:
+    (tmp_path / "model.py").write_text(f"import os\n{last}\n")
+    done = cli("serve", tmp_path, "--format", "python", "--port", "0", "--grpc-port", "0")
+    assert (done.code, done.out) == (1, "")
+    assert (
+        f"pilothouse-runtime serve: the server {told}, without a word: by the model's own code, or"
+        in done.err
+    )
+
+
 def test_what_cannot_be_served_ends_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "model.txt").write_text("no model")
     done = cli("serve", tmp_path / "model.txt", "--port", "0", "--grpc-port", "0")

@@ -23,6 +23,7 @@ from pilothouse_runtime.core.manifest import MANIFEST_FILE, parse_manifest
 from pilothouse_runtime.core.settings import Format
 from pilothouse_runtime.core.tensors import Tensor, datatype_of
 from pilothouse_runtime.engine.backends import aotinductor
+from pilothouse_runtime.engine.exporting.compiling import compile_program
 from pilothouse_runtime.engine.exporting.served import Served
 from pilothouse_runtime.pack import Packed, PackError, pack
 from tests.support.runtime_process import PATIENCE, ROOT, runtime
@@ -194,6 +195,12 @@ class Latest(nn.Module):
 
     def forward(self, series: torch.Tensor) -> torch.Tensor:
         return series[:, -4:].contiguous().sum(1)
+
+
+def test_a_disk_that_is_full_is_an_error_and_not_the_end_of_the_process() -> None:
+    program = torch.export.export(Plain().eval(), (torch.from_numpy(examples(Plain)["x"]),))
+    with pytest.raises(OSError, match="No space left on device"):
+        compile_program(program, Path("/dev/full"))
 
 
 def test_a_size_that_has_a_least_is_not_left_unchecked(tmp_path: Path) -> None:

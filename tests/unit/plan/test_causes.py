@@ -34,12 +34,14 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
     return pod(state={"waiting": {"reason": reason, "message": message}})
 
 
-def unschedulable() -> dict[str, Any]:
+def unschedulable(
+    message: str = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
+) -> dict[str, Any]:
     condition = {
         "type": "PodScheduled",
         "status": "False",
         "reason": "Unschedulable",
-        "message": "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
+        "message": message,
     }
     return {"metadata": {"name": "p"}, "status": {"phase": "Pending", "conditions": [condition]}}
 
@@ -53,8 +55,26 @@ def words(reason: FailureReason, *, permanent: bool) -> str:
     [
         (waiting("ErrImagePull", "manifest unknown"), Reason.IMAGE_PULL_FAILED, "manifest unknown", False),
         (waiting("ImagePullBackOff", "Back-off"), Reason.IMAGE_PULL_FAILED, "spec.runtime.image", False),
+        (
+            waiting("ErrImagePull", "away"),
+            Reason.IMAGE_PULL_FAILED,
+            "away; check spec.runtime.image and",
+            False,
+        ),
+        (
+            waiting("ErrImagePull", "away"),
+            Reason.IMAGE_PULL_FAILED,
+            "runtime.compileImage of the chart",
+            False,
+        ),
         (waiting("InvalidImageName", "bad"), Reason.IMAGE_PULL_FAILED, "bad", True),
         (unschedulable(), Reason.UNSCHEDULABLE, "Insufficient nvidia.com/gpu", False),
+        (
+            unschedulable('0/1 nodes are available: 1 persistentvolumeclaim "models" not found.'),
+            Reason.UNSCHEDULABLE,
+            '"models" not found.; make the claim, or check spec.model.uri, ',
+            False,
+        ),
         (ended(reason="OOMKilled", exitCode=137), Reason.OUT_OF_MEMORY, "resources.limits.memory", False),
         (ended(restarts=3, reason="OOMKilled"), Reason.OUT_OF_MEMORY, "memory", True),
         (ended(message="Traceback\nValueError: no"), Reason.CRASH_LOOPING, "code 1: ValueError: no", False),
@@ -74,7 +94,7 @@ def words(reason: FailureReason, *, permanent: bool) -> str:
         (
             waiting("CreateContainerConfigError", 'secret "x" not found'),
             Reason.CRASH_LOOPING,
-            'secret "x" not found',
+            'secret "x" not found; check spec.runtime.env and spec.runtime.sampling.secretName',
             False,
         ),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import tarfile
 import warnings
 import zipfile
 from pathlib import Path
@@ -42,6 +43,7 @@ def test_models_are_known_whatever_their_name(models: Path, tmp_path: Path, name
         (pickle.dumps([1]), "a pickle"),
         (gzip.compress(b"x", mtime=0), "a gzip archive: unpack it first"),
         (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+        (tarfile.TarInfo("model.pt2").tobuf(), "a tar archive: unpack it first"),
         (b"\x00\xff\xfe\x01rest", "a binary file of unknown kind (text/html), beginning with 00 ff fe 01"),
     ],
 )
@@ -53,6 +55,12 @@ def test_other_files(tmp_path: Path, content: bytes, told: str) -> None:
         detect(file, Format.AUTO, "text/html")
     assert told in caught.value.message
     assert "secret" not in caught.value.message
+    advice = (
+        "let model.uri name the model file itself"
+        if "HTML" in told or "that says" in told
+        else "export the model"
+    )
+    assert f"; {advice}" in caught.value.message
     assert caught.value.permanent
 
 

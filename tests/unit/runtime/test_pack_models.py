@@ -304,3 +304,38 @@ def test_halves_are_served_and_golden_in_what_files_know(tmp_path: Path) -> None
     golden = read_golden(LocalFile(tmp_path / "packed/golden.npz"), needs_outputs=True)
     np.testing.assert_allclose(golden.outputs["double"], x * 2, rtol=1e-2)
     assert golden.outputs["double"].dtype == np.float32
+
+
+class Counting(nn.Module):
+    """Has a length, of 0, so that it is false where somebody asks whether it is there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.9))
+
+    def __len__(self) -> int:
+        return 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)  # type: ignore[no-any-return]
+
+
+def test_a_module_that_is_false_is_one_nevertheless(tmp_path: Path) -> None:
+    network = trained(Counting)
+    packed = pack(network, examples(Plain), tmp_path / "packed")
+    assert network.training
+    assert not packed.notes, "its dropout is off"
+    with torch.inference_mode():
+        want = network.eval()(torch.from_numpy(examples(Plain)["x"])).numpy()
+    np.testing.assert_allclose(np.load(tmp_path / "packed/golden.npz")["output.output_0"], want, atol=1e-6)
+
+
+def test_what_was_compiled_for_its_own_process_is_packed_as_it_was_before(tmp_path: Path) -> None:
+    network = trained(Plain)
+    before = pack(network, examples(Plain), tmp_path / "before", source="here")
+    compiled = pack(
+        torch.compile(network, backend="eager"), examples(Plain), tmp_path / "compiled", source="here"
+    )
+    assert compiled.digest == before.digest
+    packed = pack(torch.compile(lambda x: x * 2, backend="eager"), examples(Plain), tmp_path / "function")
+    assert (packed.manifest.format, packed.difference) == ("exported", 0)

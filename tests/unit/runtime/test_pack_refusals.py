@@ -101,7 +101,7 @@ def test_wrong_use_is_told_and_nothing_is_left(
     tmp_path: Path, model: Any, inputs: Any, options: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(PackError) as caught:
-        pack(model, inputs, tmp_path / "packed", **options)
+        pack(model, inputs, tmp_path / "models/packed", **options)
     assert told in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 

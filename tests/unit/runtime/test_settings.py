@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -97,3 +98,17 @@ def test_the_server_comes_up_without_torch() -> None:
         check=True,
     )
     assert done.stdout == "False\n"
+
+
+def test_the_guide_knows_every_setting() -> None:
+    others = ("ENV_PREFIX", "ENV_VALIDATION", "ENV_FETCH", "ENV_NAMESPACE")  # of other programs
+    variables = {
+        value.removeprefix(contract.ENV_PREFIX)
+        for name, value in vars(contract).items()
+        if name.startswith("ENV_") and not name.startswith(others)
+    }
+    guide = (ROOT / "docs/runtime.md").read_text().partition("### Settings")[2].partition("\n## ")[0]
+    told = {
+        name for row in re.findall(r"(?m)^\| (`.*?) \|", guide) for name in re.findall(r"`([A-Z_]+)`", row)
+    }
+    assert told == variables

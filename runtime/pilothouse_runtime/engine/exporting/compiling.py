@@ -13,6 +13,7 @@ from torch._inductor.exc import InvalidCxxCompiler
 from torch.export import ExportedProgram
 
 from pilothouse_runtime.core.errors import PackError
+from pilothouse_runtime.engine.exporting.saving import saved
 from pilothouse_runtime.engine.native import TORCH_KEY, needs_of, release
 
 # torch would compile for the very CPU that it runs on, and so for nodes that are not less. Kernels of its own that the
@@ -49,7 +50,6 @@ def compile_program(program: ExportedProgram, path: Path, *, portable: bool = Tr
     """Write a program as an AOTInductor package, and return what it needs, in words.
 
     Args:
-        path: ends with .pt2.
         portable: for any CPU of this kind, and not for all that the one at hand can do.
     Raises:
         Exception: whatever torch or the compiler says.
@@ -59,6 +59,6 @@ def compile_program(program: ExportedProgram, path: Path, *, portable: bool = Tr
         **(_PORTABLE.get(platform.machine(), {}) if portable else _HERE),
         "aot_inductor.metadata": {TORCH_KEY: release()},
     }
-    with torch.no_grad():  # which freezing asks for
-        aoti_compile_and_package(program, package_path=str(path), inductor_configs=options)
+    with saved(path) as file, torch.no_grad():  # which freezing asks for
+        aoti_compile_and_package(program, package_path=file, inductor_configs=options)
     return str(needs_of(path))

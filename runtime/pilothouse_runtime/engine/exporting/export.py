@@ -141,6 +141,8 @@ def _write_compiled(trained: Trained, inputs: Mapping[str, Array], free: Free, p
     try:
         with _quiet():
             needs = compile_program(program, path)
+    except OSError:
+        raise
     except Exception as error:
         raise PackError(
             f"compile: the model was exported, but is not compiled: {_reason(error)}. Pack it without compiling"
@@ -214,7 +216,7 @@ def _write_torchscript(trained: Trained, signature: Signature, path: Path) -> No
     }
     with trained.asked(), _quiet():
         scripted: Any = trained.model if trained.is_scripted else torch.jit.script(trained.model)
-        if not isinstance(trained.model, nn.Module | torch.jit.ScriptFunction) and trained.module:
+        if not isinstance(trained.model, nn.Module | torch.jit.ScriptFunction) and trained.module is not None:
             raise TypeError(f"it is a method of {type(trained.module).__name__}; TorchScript takes modules")
         with saved(path) as file:
             torch.jit.save(scripted, file, _extra_files=extra)

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from torch import nn
+from torch._dynamo import OptimizedModule
 
 from pilothouse_runtime.core.errors import PackError, RequestError
 from pilothouse_runtime.core.tensors import Array, Tensor, datatype_of
@@ -41,10 +42,12 @@ class Trained:
             raise PackError(
                 "model: is a Keras model; save it with model.save('model.keras'), and give that file"
             )
-        self.model = model
+        self.model = model = _not_compiled(model)
         self._outputs = tuple(outputs)
         self.module = _module_of(model)
-        if self.module and any(tensor.device.type != "cpu" for tensor in self._tensors(self.module)):
+        if self.module is not None and any(
+            tensor.device.type != "cpu" for tensor in self._tensors(self.module)
+        ):
             raise PackError("model: is not on the CPU; give model.cpu(), it is served on whatever there is")
 
     @property
@@ -143,9 +146,9 @@ class Trained:
     @contextlib.contextmanager
     def asked(self) -> Iterator[None]:
         """Keep the module in evaluation mode while the block runs."""
-        modes = [(part, part.training) for part in self.module.modules()] if self.module else []
+        modes = [(part, part.training) for part in self.module.modules()] if self.module is not None else []
         try:
-            if self.module:
+            if self.module is not None:
                 self.module.eval()
             yield
         finally:
@@ -163,10 +166,10 @@ class Trained:
             [inspect.Parameter(name, kind) for name in names]
         )
         program = nn.Module()
-        if self.module:
+        if self.module is not None:
             program.model = self.module
         program.forward = forward
-        return program.train(self.module.training if self.module else False)
+        return program.train(self.module is not None and self.module.training)
 
 
 def tensors_of(inputs: Mapping[str, Array]) -> dict[str, torch.Tensor]:
@@ -176,8 +179,18 @@ def tensors_of(inputs: Mapping[str, Array]) -> dict[str, torch.Tensor]:
     }
 
 
+def _not_compiled(model: Any) -> Any:
+    """Return what torch.compile was given: what it makes of that is for this process."""
+    if isinstance(model, OptimizedModule):
+        return model._orig_mod
+    return getattr(model, "_torchdynamo_orig_callable", model)
+
+
 def _module_of(model: Any) -> nn.Module | None:
-    """Return the module that holds the weights: the model itself, or that of which it is a method."""
+    """Return the module that holds the weights: the model itself, or that of which it is a method.
+
+    A module may well be false: one that has a length, of 0.
+    """
     owner = model if isinstance(model, nn.Module) else getattr(model, "__self__", None)
     return owner if isinstance(owner, nn.Module) else None
 
