@@ -167,3 +167,27 @@ def test_runs_that_fail(tmp_path: Path, body: str, told: str) -> None:
     with pytest.raises(RequestError, match=told) as caught:
         model.run([Tensor("x", Datatype.FP32, np.zeros(1, np.float32))])
     assert caught.value.code is Code.INTERNAL
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("{'y': x.astype('d')}", r"cannot be sent: y is FP64 \[2\]; the signature has y FP32 \[-1\]"),
+        ("{'y': x[:, None]}", r"cannot be sent: y is FP32 \[2, 1\]; the signature has y FP32 \[-1\]"),
+    ],
+)
+def test_answers_that_its_signature_does_not_have(tmp_path: Path, body: str, told: str) -> None:
+    spec = "[{'name': '%s', 'datatype': 'FP32', 'shape': [-1]}]"
+    source = f"""class Model:
+    signature = {{'inputs': {spec % "x"}, 'outputs': {spec % "y"}}}
+    def load(self, folder): pass
+    def predict(self, inputs):
+        x = inputs['x']
+        return {body} if (x == 7).all() else {{'y': x}}
+"""
+    model = loaded(tmp_path, source)
+    right = Tensor("x", Datatype.FP32, np.zeros(2, np.float32))
+    assert model.run([right])[0].datatype is Datatype.FP32
+    with pytest.raises(RequestError, match=told) as caught:
+        model.run([Tensor("x", Datatype.FP32, np.full(2, 7, np.float32))])
+    assert caught.value.code is Code.INTERNAL

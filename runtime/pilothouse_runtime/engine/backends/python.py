@@ -44,7 +44,7 @@ class PythonModel(LoadedModel):
         super().__init__(signature)
         self._folder = folder
         self._model = model
-        self._outputs = [spec.name for spec in signature.outputs] if signature else []
+        self._outputs = {spec.name: spec for spec in signature.outputs} if signature else {}
 
     def compute(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """See `LoadedModel`. A ValueError from preprocess is the request's fault, all else the model's."""
@@ -71,7 +71,14 @@ class PythonModel(LoadedModel):
             raise UnservableError(
                 f"it is {', '.join(map(str, values))}; the signature has {', '.join(self._outputs)}"
             )
-        return [_tensor(str(name), values[name]) for name in self._outputs or values]
+        tensors = [_tensor(str(name), values[name]) for name in self._outputs or values]
+        for tensor in tensors:
+            want = self._outputs.get(tensor.name)
+            # The warm-up has seen some of its answers; code may give others.
+            if want and (tensor.datatype is not want.datatype or not want.accepts(tensor.array.shape)):
+                got = f"{tensor.datatype} {list(tensor.array.shape)}"
+                raise UnservableError(f"{tensor.name} is {got}; the signature has {want}")
+        return tensors
 
 
 def load(path: Path, device: Device, declared: Signature | None, options: Options = PLAIN) -> PythonModel:
