@@ -92,9 +92,9 @@ def promoted(state: State, facts: Facts, why: str) -> Step | None:
     entry = state.entry(state.candidate)
     if rollout is None or entry is None:
         return None
-    message = (
-        f"revision {entry.name} has {facts.ready(entry.name)} ready pods and takes over the traffic{why}"
-    )
+    ready = facts.ready(entry.name)
+    pods = f"{ready} ready pod{'' if ready == 1 else 's'}"
+    message = f"revision {entry.name} has {pods} and takes over the traffic{why}"
     old = state.entry(state.stable)
     if old is not None:
         drains = replace(old, state=RevisionState.DRAINING, since=facts.now, reason="", message="")

@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -144,15 +144,19 @@ def _validate(given: argparse.Namespace) -> int:
         for row in rows:
             value = "-" if row["value"] is None else f"{row['value']:.6g}"
             show(f"{row['metric']:<17} {value:<12} {row['message']}".rstrip())
-    return DONE if all(row["passed"] for row in rows) else REFUSED
+    return DONE if _passed(rows) else REFUSED
+
+
+def _passed(rows: Sequence[Mapping[str, Any]]) -> bool:
+    return all(row["passed"] is not False for row in rows)
 
 
 def _result(metric: Metric, tally: Tally, problem: str, bound: _Bound) -> dict[str, Any]:
-    """Return what came of a metric; one that cannot be computed fails only where it is the one asked for."""
+    """Return what came of a metric; one that cannot be computed has failed only where it is the one asked for."""
     if problem:
         asked = metric is bound.metric
         message = f"FAILED, it cannot be computed: {problem}" if asked else problem
-        return {"metric": metric, "value": None, "passed": not asked, "message": message}
+        return {"metric": metric, "value": None, "passed": False if asked else None, "message": message}
     value = tally.value
     passed, message = bound.verdict(metric, value)
     if tally.flaw:
@@ -171,7 +175,7 @@ def _document(given: argparse.Namespace, rows: int, outputs: list[str], results:
         "url": given.url,
         "rows": rows,
         "outputs": outputs,
-        "passed": all(result["passed"] for result in results),
+        "passed": _passed(results),
         "metrics": results,
     }
 
